@@ -1,0 +1,1 @@
+"""The policy pack: rules that a stack's Kubernetes resources must pass before they are created."""
