@@ -1,0 +1,29 @@
+"""Components of an edge inference site. None of them reads stack config."""
+
+from components.artifact import Artifact, ArtifactArgs
+from components.host import EdgeHost, EdgeHostArgs
+from components.inference import InferenceService, InferenceServiceArgs
+from components.k3s import K3sCluster, K3sClusterArgs, NodeArgs
+from components.model import ModelImage, ModelImageArgs
+from components.nvidia import NvidiaRuntime, NvidiaRuntimeArgs
+from components.wasmedge import WasmEdgeInstall, WasmEdgeInstallArgs, WasmEdgeRuntime, WasmEdgeRuntimeArgs
+
+__all__ = [
+    "Artifact",
+    "ArtifactArgs",
+    "EdgeHost",
+    "EdgeHostArgs",
+    "InferenceService",
+    "InferenceServiceArgs",
+    "K3sCluster",
+    "K3sClusterArgs",
+    "ModelImage",
+    "ModelImageArgs",
+    "NodeArgs",
+    "NvidiaRuntime",
+    "NvidiaRuntimeArgs",
+    "WasmEdgeInstall",
+    "WasmEdgeInstallArgs",
+    "WasmEdgeRuntime",
+    "WasmEdgeRuntimeArgs",
+]

@@ -1,0 +1,83 @@
+"""EdgeHost: one machine over SSH, checked before anything is changed on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+from pulumi_command import remote
+
+from components.step import Target, host_step
+
+
+@dataclass(frozen=True)
+class EdgeHostArgs:
+    """How to reach a host and what it must offer.
+
+    Args:
+        address: name or IP address the SSH connection goes to.
+        host_key: the host's public key line ("ssh-ed25519 AAAA…"); another key refuses the connection.
+        role: "server" or "agent"; a server needs port 6443 too.
+        user: SSH user, root or one with `sudo -n`.
+        port: SSH port.
+        private_key: the operator's private key; None: the SSH agent's keys are used.
+        agent_socket: path of the SSH agent's socket; None: SSH_AUTH_SOCK.
+        min_memory_mib: least memory, in MiB.
+        min_disk_mib: least free space under /var/lib before the first install, in MiB.
+        gone: the host no longer exists; see Target.
+    """
+
+    address: pulumi.Input[str]
+    host_key: pulumi.Input[str]
+    role: str
+    user: str = "root"
+    port: int = 22
+    private_key: pulumi.Input[str] | None = None
+    agent_socket: str | None = None
+    min_memory_mib: int = 900
+    min_disk_mib: int = 3000
+    gone: bool = False
+
+
+class EdgeHost(pulumi.ComponentResource):
+    """A machine that passed its checks and has a staging folder.
+
+    The checks read only: root rights, architecture, systemd, commands, kernel features, cgroups, memory, disk,
+    clock, ports, another cluster. All that is wrong with a host is said at once.
+
+    Outputs:
+        facts: what the checks found, a JSON object.
+    """
+
+    facts: pulumi.Output[str]
+
+    def __init__(self, name: str, args: EdgeHostArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("edge:host:EdgeHost", name, None, opts)
+        self.name = name
+        self.address = args.address
+        # Ten seconds a dial and three more tries: a host that is off is an error within a minute.
+        connection = remote.ConnectionArgs(
+            host=args.address,
+            port=args.port,
+            user=args.user,
+            host_key=args.host_key,
+            private_key=None if args.private_key is None else pulumi.Output.secret(args.private_key),
+            agent_socket_path=args.agent_socket,
+            per_dial_timeout=10,
+            dial_error_limit=3,
+        )
+        self.target = Target(name, connection, args.user, args.gone)
+        minimums = {"MIN_MEMORY_MIB": str(args.min_memory_mib), "MIN_DISK_MIB": str(args.min_disk_mib)}
+        self.checked = host_step(
+            f"{name}-preflight",
+            "preflight.sh",
+            self.target,
+            {"ROLE": args.role, **minimums},
+            parent=self,
+            read_only=True,
+        )
+        self.workspace = host_step(
+            f"{name}-workspace", "workspace.sh", self.target, {}, parent=self, depends_on=[self.checked]
+        )
+        self.facts = self.checked.stdout
+        self.register_outputs({"facts": self.facts})

@@ -1,0 +1,89 @@
+# Installs K3s by upstream's own script from staged files and waits until the node is Ready.
+# Values: HOST ROLE NODE BINARY INSTALLER IMAGES IMAGES_FILE CONFIG TOKEN WAIT_SECONDS. Prints `k3s --version`'s first line.
+case $ROLE in
+server) unit=k3s admin=/etc/rancher/k3s/k3s.yaml ;;
+agent) unit=k3s-agent admin=/var/lib/rancher/k3s/agent/kubelet.kubeconfig ;;
+*) fail "role $ROLE is not known: hosts[].role is server or agent" ;;
+esac
+images=/var/lib/rancher/k3s/agent/images
+
+node_ready() {
+    [ "$(/usr/local/bin/k3s kubectl --kubeconfig "$admin" --request-timeout=5s get node "$NODE" \
+        -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}' 2>/dev/null)" = True ]
+}
+
+wait_ready() {
+    told=0
+    until node_ready; do
+        waited=$(($(date +%s) - started))
+        if [ "$waited" -ge "$WAIT_SECONDS" ]; then
+            journalctl -u "$unit" -n 25 --no-pager -o cat | cut -c1-300 >&2
+            fail "node $NODE not Ready after ${waited}s; the unit's last lines are above, all of them: journalctl -u $unit"
+        fi
+        if [ $((waited - told)) -ge 5 ]; then
+            told=$waited
+            say "waiting for node $NODE to be Ready"
+        fi
+        sleep 1
+    done
+    say "node $NODE is Ready"
+}
+
+apply_k3s() {
+    changed=no
+    mkdir -p "$home" "$images" /etc/rancher/k3s
+    : >"$home/k3s"
+    if copy "$BINARY" /usr/local/bin/k3s 755; then changed=yes; fi
+    # shellcheck disable=SC2153
+    if copy "$IMAGES" "$images/$IMAGES_FILE" 644; then changed=yes; fi
+    if printf '%s\n' "$TOKEN" | put /etc/rancher/k3s/token 600; then changed=yes; fi
+    if printf '%s\n' "$CONFIG" | put /etc/rancher/k3s/config.yaml 600; then changed=yes; fi
+    if [ "$changed" = yes ] || [ ! -f "/etc/systemd/system/$unit.service" ]; then
+        say "installing $(/usr/local/bin/k3s --version | head -n 1)"
+        # kubectl, ctr and crictl stay `k3s kubectl` and so on: no link is made that another program may own.
+        INSTALL_K3S_SKIP_DOWNLOAD=true INSTALL_K3S_SKIP_START=true INSTALL_K3S_SYMLINK=skip \
+            sh "$INSTALLER" "$ROLE" >&2
+    fi
+    if [ "$changed" = yes ] || ! systemctl is-active --quiet "$unit"; then
+        say "starting $unit"
+        systemctl restart --no-block "$unit"
+    fi
+    wait_ready
+    /usr/local/bin/k3s --version | head -n 1
+}
+
+# Shims outlive containerd, and upstream's script knows only the ones that K3s brings.
+kill_shims() {
+    pids=$(ps -e -o pid= -o args= | awk '/containerd-shim-/ && /\/run\/k3s\/containerd\// && !/awk/ { print $1 }')
+    while [ -n "$pids" ]; do
+        children=
+        for pid in $pids; do
+            children="$children $(ps -e -o pid= -o ppid= | awk -v p="$pid" '$2 == p { print $1 }' | tr '\n' ' ')"
+            kill -9 "$pid" 2>/dev/null || true
+        done
+        pids=$(echo "$children" | xargs)
+    done
+}
+
+remove_k3s() {
+    uninstall=/usr/local/bin/$unit-uninstall.sh
+    systemctl stop "$unit" 2>/dev/null || true
+    kill_shims
+    if [ -x /usr/local/bin/k3s-killall.sh ]; then /usr/local/bin/k3s-killall.sh >/dev/null 2>&1 || true; fi
+    ipset=/var/lib/rancher/k3s/data/current/bin/ipset
+    if [ -x "$ipset" ] || ipset=$(command -v ipset); then
+        for set in $("$ipset" list -n 2>/dev/null | grep -E '^(inet6:)?KUBE-'); do "$ipset" destroy "$set" || true; done
+    fi
+    if [ -x "$uninstall" ]; then "$uninstall" >/dev/null 2>&1 || true; fi
+    rm -rf /etc/rancher/k3s /etc/rancher/node /var/lib/rancher/k3s /var/lib/kubelet /var/lib/cni /run/k3s /run/flannel \
+        /var/log/pods /var/log/containers /usr/local/bin/k3s /usr/local/bin/k3s-killall.sh "$uninstall" "$home/k3s"
+    rm -f "/etc/systemd/system/$unit.service" "/etc/systemd/system/$unit.service.env"
+    systemctl daemon-reload
+    rmdir /etc/rancher /var/lib/rancher 2>/dev/null || true
+    say "K3s removed"
+}
+
+case $action in
+apply) apply_k3s ;;
+remove) remove_k3s ;;
+esac

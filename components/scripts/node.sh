@@ -1,0 +1,34 @@
+# Labels and taints of one node, set through the API on the server: nothing restarts.
+# Values: HOST NODE ROLE LABELS TAINTS (one key=value or key=value:effect a line).
+# Keys set here are remembered in an annotation, so one that is dropped from the settings is taken off.
+k() { /usr/local/bin/k3s kubectl --request-timeout=20s "$@"; }
+memory=edge.inference/managed
+
+case $action in
+apply)
+    old=$(k get node "$NODE" -o "jsonpath={.metadata.annotations.edge\.inference/managed}")
+    new=
+    for pair in $LABELS; do new="$new l:${pair%%=*}"; done
+    for taint in $TAINTS; do new="$new t:${taint%%=*}"; done
+    for entry in $old; do
+        case " $new " in *" $entry "*) continue ;; esac
+        case $entry in
+        l:*) k label node "$NODE" "${entry#l:}-" >&2 ;;
+        t:*) k taint node "$NODE" "${entry#t:}-" >&2 || true ;;
+        esac
+    done
+    for pair in $LABELS; do k label --overwrite node "$NODE" "$pair" >&2; done
+    for taint in $TAINTS; do k taint --overwrite node "$NODE" "$taint" >&2; done
+    k annotate --overwrite node "$NODE" "$memory=${new# }" >&2
+    k get node "$NODE" -o 'jsonpath={.status.nodeInfo.kubeletVersion} {.status.nodeInfo.containerRuntimeVersion}'
+    ;;
+remove)
+    # The server's own node goes with the server.
+    if [ "$ROLE" = agent ]; then
+        timeout 60 /usr/local/bin/k3s kubectl drain "$NODE" --ignore-daemonsets --delete-emptydir-data --force \
+            --timeout=45s >&2 || say "node $NODE could not be drained in time; going on"
+        k delete node "$NODE" --ignore-not-found --wait=false >&2
+        k -n kube-system delete secret "$NODE.node-password.k3s" --ignore-not-found >&2
+    fi
+    ;;
+esac

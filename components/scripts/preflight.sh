@@ -1,0 +1,93 @@
+# Reads what the host is and compares it with what is needed; changes nothing.
+# Values: HOST ROLE MIN_MEMORY_MIB MIN_DISK_MIB. Prints the facts as JSON; every problem is one line on stderr.
+problems=0
+problem() {
+    printf 'error: host %s: %s\n' "$HOST" "$*" >&2
+    problems=$((problems + 1))
+}
+
+[ "$(id -u)" -eq 0 ] || problem "steps run as $(id -un), need root: log in as root or allow this user 'sudo -n'"
+
+os_id=unknown os_version=unknown
+if [ -r /etc/os-release ]; then
+    # shellcheck disable=SC1091
+    os_id=$(. /etc/os-release && echo "${ID:-unknown}")
+    # shellcheck disable=SC1091
+    os_version=$(. /etc/os-release && echo "${VERSION_ID:-unknown}")
+fi
+arch=$(uname -m)
+kernel=$(uname -r)
+case $arch in
+x86_64 | aarch64) ;;
+*) problem "architecture $arch found, need x86_64 or aarch64: use another host" ;;
+esac
+if [ ! -d /run/systemd/system ]; then problem "no systemd found, need systemd as init: K3s runs as its unit"; fi
+
+for tool in ip iptables mount ps sha256sum tar cmp systemctl; do
+    command -v "$tool" >/dev/null 2>&1 || problem "command $tool not found: install it (Debian: iproute2 iptables mount procps coreutils tar diffutils)"
+done
+
+# A feature counts when the kernel shows it loaded or built in, or a module for it lies ready.
+has_module() {
+    [ -d "/sys/module/$1" ] || modprobe -n -q "$1" 2>/dev/null ||
+        grep -q "/$1\.ko" "/lib/modules/$kernel/modules.builtin" 2>/dev/null
+}
+has_config() { [ -r /proc/config.gz ] && zcat /proc/config.gz | grep -q "^$1=[ym]"; }
+features=
+check_feature() { # NAME CONFIG TRIAL…
+    name=$1 config=$2
+    shift 2
+    if has_module "$name" || has_config "$config" || "$@" >/dev/null 2>&1; then
+        features="$features${features:+,}\"$name\""
+    else
+        problem "kernel $kernel has no $name: install the kernel's modules package or a kernel with $config"
+    fi
+}
+try_vxlan() { ip link add edge-probe type vxlan id 4095 dstport 4789 && ip link delete edge-probe; }
+check_feature overlay CONFIG_OVERLAY_FS grep -qw overlay /proc/filesystems
+check_feature br_netfilter CONFIG_BRIDGE_NETFILTER test -e /proc/sys/net/bridge/bridge-nf-call-iptables
+check_feature vxlan CONFIG_VXLAN try_vxlan
+check_feature nf_tables CONFIG_NF_TABLES iptables -w 5 -t nat -S
+
+controllers="$(cat /sys/fs/cgroup/cgroup.controllers 2>/dev/null || true) $(awk '$4 == 1 { print $1 }' /proc/cgroups | tr '\n' ' ')"
+for controller in cpu memory pids; do
+    case " $controllers " in
+    *" $controller "*) ;;
+    *) problem "cgroup controller $controller is off: add cgroup_enable=$controller to the kernel command line" ;;
+    esac
+done
+
+memory=$(awk '/^MemTotal:/ { print int($2 / 1024) }' /proc/meminfo)
+[ "$memory" -ge "$MIN_MEMORY_MIB" ] ||
+    problem "$memory MiB memory found, need $MIN_MEMORY_MIB: add memory or lower cluster.minimums.memoryMiB"
+disk=$(df -Pm /var/lib | awk 'NR == 2 { print $4 }')
+year=$(date -u +%Y)
+[ "$year" -ge 2024 ] || problem "clock says $year: set the clock or start time synchronisation (certificates would be invalid)"
+synced=$(timedatectl show -p NTPSynchronized --value 2>/dev/null || echo unknown)
+
+owned=no
+if [ -e "$home/k3s" ]; then owned=yes; fi
+if [ "$owned" = no ]; then
+    [ "$disk" -ge "$MIN_DISK_MIB" ] ||
+        problem "$disk MiB free in /var/lib found, need $MIN_DISK_MIB: free some or lower cluster.minimums.diskMiB"
+    for unit in k3s k3s-agent kubelet rke2-server rke2-agent microk8s.daemon-kubelite; do
+        if systemctl cat "$unit.service" >/dev/null 2>&1; then
+            problem "another cluster's unit $unit found: remove it or take the host out of 'hosts'"
+        fi
+    done
+    ports="10250"
+    if [ "$ROLE" = server ]; then ports="6443 10250"; fi
+    for port in $ports; do
+        hex=$(printf '%04X' "$port")
+        if awk -v p=":$hex\$" '$2 ~ p && $4 == "0A" { f = 1 } END { exit !f }' /proc/net/tcp /proc/net/tcp6 2>/dev/null; then
+            problem "TCP port $port is taken: stop what listens there (ss -ltnp 'sport = :$port')"
+        fi
+    done
+    if awk '$2 ~ /:2118$/ { f = 1 } END { exit !f }' /proc/net/udp 2>/dev/null; then
+        problem "UDP port 8472 is taken: stop what uses it, the pod network needs it"
+    fi
+fi
+
+printf '{"os":"%s","osVersion":"%s","arch":"%s","kernel":"%s","features":[%s],"memoryMiB":%s,"diskFreeMiB":%s,"clockSynced":"%s"}\n' \
+    "$os_id" "$os_version" "$arch" "$kernel" "$features" "$memory" "$disk" "$synced"
+[ "$problems" -eq 0 ] || fail "$problems problem(s) above; nothing was changed on the host"

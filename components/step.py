@@ -1,0 +1,89 @@
+"""One piece of work on a host: a script file and its values, run over SSH by pulumi-command."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pulumi
+from pulumi_command import remote
+
+_SCRIPTS = Path(__file__).parent / "scripts"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a step runs.
+
+    Args:
+        name: the host's name in messages.
+        connection: how to reach it; the host key is always pinned.
+        user: the SSH user; anything but root runs the step by `sudo -n`.
+        gone: the host no longer exists, so its steps are dropped from the state and never run at deletion.
+    """
+
+    name: str
+    connection: remote.ConnectionArgs
+    user: str
+    gone: bool
+
+
+def script_text(script: str) -> str:
+    """The step's shell text: lib.sh and the script without comments, so that editing one reruns nothing."""
+    text = (_SCRIPTS / "lib.sh").read_text() + (_SCRIPTS / script).read_text()
+    lines = (line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
+    return "\n".join(lines) + "\n"
+
+
+def host_step(
+    name: str,
+    script: str,
+    target: Target,
+    values: Mapping[str, pulumi.Input[str]],
+    *,
+    parent: pulumi.Resource,
+    depends_on: Sequence[pulumi.Resource] = (),
+    secret: bool = False,
+    read_only: bool = False,
+) -> remote.Command:
+    """Runs a script of components/scripts on a host: `apply` at create and update, `remove` at delete.
+
+    The script and its values travel on standard input, so no value is seen in a process list, and they are
+    the step's whole identity: it runs again only when one of them, or the connection, changes. Scripts are
+    idempotent, so a changed connection checks the host and changes nothing on it.
+
+    Args:
+        name: the resource's name.
+        script: file name in components/scripts.
+        target: the host.
+        values: shell variables of the script; a secret value makes the whole input a secret in the state.
+        parent: the component the step belongs to.
+        depends_on: what must be done first where no value says so.
+        secret: what the step prints is a secret; it is neither logged nor shown.
+        read_only: the step changes nothing, so nothing runs at deletion.
+    """
+    text = script_text(script)
+    stdin = pulumi.Output.all(HOST=target.name, **values).apply(
+        lambda known: "".join(f"{key}={shlex.quote(value)}\n" for key, value in known.items()) + text
+    )
+    shell = "sh" if target.user == "root" else "sudo -n sh"
+    command = f"{shell} -c 'eval \"$(cat)\"' {script}"
+    return remote.Command(
+        name,
+        connection=target.connection,
+        create=f"{command} apply",
+        update=f"{command} apply",
+        delete=None if read_only else f"{command} remove",
+        stdin=stdin,
+        add_previous_output_in_env=False,
+        logging=remote.Logging.NONE if secret else remote.Logging.STDERR,
+        opts=pulumi.ResourceOptions(
+            parent=parent,
+            depends_on=list(depends_on),
+            additional_secret_outputs=["stdout", "stderr"] if secret else None,
+            retain_on_delete=target.gone,
+            custom_timeouts=pulumi.CustomTimeouts(create="15m", update="15m", delete="5m"),
+        ),
+    )

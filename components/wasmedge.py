@@ -1,0 +1,94 @@
+"""WasmEdge: the library and containerd shim on a host, and the RuntimeClass that chooses them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.artifact import Artifact
+from components.host import EdgeHost
+from components.step import host_step
+
+NODE_LABEL = {"edge.inference/runtime": "wasmedge"}
+"""Label of the nodes that can run wasm pods."""
+
+
+@dataclass(frozen=True)
+class WasmEdgeInstallArgs:
+    """WasmEdge on one host.
+
+    Args:
+        host: the machine.
+        archive: tar archive of opt/wasmedge/{bin,lib,VERSION}, staged on the host.
+        version: WasmEdge's version; the archive's VERSION must contain it.
+    """
+
+    host: EdgeHost
+    archive: Artifact
+    version: str = "0.14.1"
+
+
+class WasmEdgeInstall(pulumi.ComponentResource):
+    """Library and shim in /opt/wasmedge; K3s detects the shim when it starts, so this goes before K3s.
+
+    Outputs:
+        version: the archive's VERSION.
+    """
+
+    version: pulumi.Output[str]
+
+    def __init__(
+        self, name: str, args: WasmEdgeInstallArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("edge:wasmedge:WasmEdgeInstall", name, None, opts)
+        self.step = host_step(
+            f"{name}-install",
+            "wasmedge.sh",
+            args.host.target,
+            {"ARCHIVE": args.archive.path, "VERSION": args.version},
+            parent=self,
+        )
+        self.version = self.step.stdout
+        self.register_outputs({"version": self.version})
+
+
+@dataclass(frozen=True)
+class WasmEdgeRuntimeArgs:
+    """The runtime as the cluster sees it.
+
+    Args:
+        runtime_class: name of the RuntimeClass.
+        overhead_memory: what the shim takes beside the pod's own limit (a Kubernetes quantity).
+        overhead_cpu: the same for CPU.
+    """
+
+    runtime_class: str = "wasm"
+    overhead_memory: str = "96Mi"
+    overhead_cpu: str = "10m"
+
+
+class WasmEdgeRuntime(pulumi.ComponentResource):
+    """RuntimeClass with containerd's handler `wasmedge`, scheduled only on nodes with NODE_LABEL.
+
+    Outputs:
+        runtime_class: the RuntimeClass's name, known once it exists.
+    """
+
+    runtime_class: pulumi.Output[str]
+
+    def __init__(
+        self, name: str, args: WasmEdgeRuntimeArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("edge:wasmedge:WasmEdgeRuntime", name, None, opts)
+        created = k8s.node.v1.RuntimeClass(
+            name,
+            metadata={"name": args.runtime_class, "labels": {"app.kubernetes.io/managed-by": "pulumi"}},
+            handler="wasmedge",
+            overhead={"pod_fixed": {"memory": args.overhead_memory, "cpu": args.overhead_cpu}},
+            scheduling={"node_selector": NODE_LABEL},
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self.runtime_class = created.metadata.name
+        self.register_outputs({"runtime_class": self.runtime_class})

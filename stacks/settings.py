@@ -1,0 +1,263 @@
+"""The settings of a stack: `edge-inference:…` in stacks/Pulumi.<stack>.yaml, checked before anything runs.
+
+`python -m stacks.settings > stacks/settings.schema.json` writes the schema that editors use.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+
+PROJECT = "edge-inference"
+_DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+
+
+class SettingsError(Exception):
+    """The stack's settings are wrong; the message has one line per problem."""
+
+
+class Model(BaseModel):
+    """Strict: unknown keys and wrong types are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, alias_generator=to_camel)
+
+
+class HostSettings(Model):
+    """A machine reached over SSH."""
+
+    name: str = Field(pattern=_DNS_LABEL, description="Name of the host and of its node.")
+    role: Literal["server", "agent"] = Field(description="server runs the control plane; exactly one has it.")
+    address: str = Field(min_length=1, description="Name or IP address the SSH connection goes to.")
+    node_ip: str | None = Field(
+        None, description="IP address other nodes reach it at; left out: the address."
+    )
+    port: int = Field(22, ge=1, le=65535, description="SSH port.")
+    user: str = Field("root", min_length=1, description="SSH user: root, or one with `sudo -n`.")
+    private_key_file: str | None = Field(
+        None, description="File with the SSH private key; left out: the SSH agent's keys."
+    )
+    agent_socket: str | None = Field(None, description="The SSH agent's socket; left out: SSH_AUTH_SOCK.")
+    host_key: str | None = Field(
+        None,
+        pattern=r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+) [A-Za-z0-9+/=]+",
+        description="The host's public key line (ssh-keyscan prints it; compare it on the host).",
+    )
+    host_key_file: str | None = Field(None, description="File with that line, instead of hostKey.")
+    labels: dict[str, str] = Field({}, description="Further labels of the node.")
+    taints: dict[str, str] = Field({}, description='Taints of the node, key: "value:Effect".')
+    gpu: bool = Field(False, description="The host has an NVIDIA GPU.")
+    gone: bool = Field(
+        False,
+        description="The host no longer exists: `up` once with this, then `destroy` or remove it; "
+        "nothing is run on it, and nothing is left but what was on its disk.",
+    )
+
+    @model_validator(mode="after")
+    def _one_host_key(self) -> Self:
+        if (self.host_key is None) == (self.host_key_file is None):
+            raise ValueError(
+                "need exactly one of hostKey and hostKeyFile: the host's public key is always pinned"
+            )
+        return self
+
+
+class ArtifactSettings(Model):
+    """Where the files come from."""
+
+    manifest: str = Field(description="The artifact manifest, a path from the project's folder.")
+
+
+class MinimumSettings(Model):
+    """What a host must offer."""
+
+    memory_mib: int = Field(900, alias="memoryMiB", ge=0, description="Least memory of a host, in MiB.")
+    disk_mib: int = Field(3000, alias="diskMiB", ge=0, description="Least free disk before install, in MiB.")
+
+
+class ClusterSettings(Model):
+    """K3s."""
+
+    disable: list[str] = Field(["traefik", "local-storage"], description="Parts of K3s that are left out.")
+    cluster_cidr: str = Field("10.42.0.0/16", description="Addresses of pods.")
+    service_cidr: str = Field("10.43.0.0/16", description="Addresses of services.")
+    server_flags: dict[str, Any] = Field({}, description="Further keys of the server's K3s config.yaml.")
+    flags: dict[str, Any] = Field({}, description="Further keys of every node's K3s config.yaml.")
+    wait_seconds: int = Field(300, ge=10, le=840, description="How long a node may take to be Ready, in s.")
+    minimums: MinimumSettings = Field(MinimumSettings(), description="What a host must offer.")
+
+
+class WasmEdgeSettings(Model):
+    """The wasm runtime."""
+
+    version: str = Field("0.14.1", description="WasmEdge's version, which the archive must contain.")
+    overhead_memory: str = Field("96Mi", description="Memory of the shim beside each pod's own.")
+    overhead_cpu: str = Field("10m", description="CPU of the shim beside each pod's own.")
+
+
+class NvidiaSettings(Model):
+    """GPUs."""
+
+    enabled: bool = Field(False, description="Run the device plugin on hosts with gpu: true.")
+    device_plugin_image: str | None = Field(
+        None, pattern=r"@sha256:[0-9a-f]{64}$", description="NVIDIA's k8s-device-plugin by digest."
+    )
+
+
+class ResourceSettings(Model):
+    """Kubernetes quantities."""
+
+    cpu: str = Field(description="CPU, for example 500m.")
+    memory: str = Field(description="Memory, for example 512Mi.")
+    gpu: int = Field(0, ge=0, description="Number of nvidia.com/gpu.")
+
+    def quantities(self) -> dict[str, str]:
+        """As Kubernetes names them."""
+        gpu = {"nvidia.com/gpu": str(self.gpu)} if self.gpu else {}
+        return {"cpu": self.cpu, "memory": self.memory} | gpu
+
+
+class AutoscalingSettings(Model):
+    """Replicas that follow the load."""
+
+    min_replicas: int = Field(ge=1, description="Never fewer pods.")
+    max_replicas: int = Field(ge=1, description="Never more pods.")
+    cpu_percent: int = Field(70, ge=1, le=100, description="CPU use aimed at, in percent of the request.")
+
+
+class ServiceSettings(Model):
+    """A model that is served."""
+
+    name: str = Field(pattern=_DNS_LABEL, description="Name of the Service.")
+    deployment: str = Field("ai-inference-edge", pattern=_DNS_LABEL, description="Name of the Deployment.")
+    image: str | None = Field(
+        None, pattern=r"@sha256:[0-9a-f]{64}$", description="The image by digest (…@sha256:…)."
+    )
+    image_file: str | None = Field(
+        None, description="Instead of image: the JSON file that the model's build wrote, its key `image`."
+    )
+    archive: str | None = Field(
+        None,
+        description="Artifact with the image, put on every node; left out: nodes pull from the registry.",
+    )
+    replicas: int = Field(1, ge=0, description="Pods; not used with autoscaling.")
+    port: int = Field(8080, ge=1, le=65535, description="TCP port of the server and of the Service.")
+    service_type: Literal["LoadBalancer", "NodePort", "ClusterIP"] = Field(
+        "LoadBalancer", description="How the Service is reached."
+    )
+    requests: ResourceSettings = Field(
+        ResourceSettings(cpu="500m", memory="512Mi"),
+        description="Resources the scheduler sets aside for a pod.",
+    )
+    limits: ResourceSettings = Field(
+        ResourceSettings(cpu="1", memory="1Gi"), description="Resources a pod may use at most."
+    )
+    env: dict[str, str] = Field({}, description="Environment of the server.")
+    command: list[str] = Field([], description="Replaces the image's entrypoint.")
+    autoscaling: AutoscalingSettings | None = Field(None, description="Replicas that follow the load.")
+
+    @model_validator(mode="after")
+    def _one_image(self) -> Self:
+        if (self.image is None) == (self.image_file is None):
+            raise ValueError("need exactly one of image and imageFile: what shall be served")
+        return self
+
+
+class Settings(Model):
+    """All settings of a stack."""
+
+    artifacts: ArtifactSettings = Field(description="Where the files come from.")
+    hosts: list[HostSettings] = Field(min_length=1, description="The site's machines.")
+    cluster: ClusterSettings = Field(ClusterSettings(), description="K3s.")
+    wasmedge: WasmEdgeSettings = Field(WasmEdgeSettings(), description="The wasm runtime.")
+    nvidia: NvidiaSettings = Field(NvidiaSettings(), description="GPUs.")
+    namespace: str = Field("inference", pattern=_DNS_LABEL, description="Namespace of the services.")
+    services: list[ServiceSettings] = Field([], description="The models that are served.")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        names = [host.name for host in self.hosts]
+        if len(set(names)) != len(names):
+            raise ValueError("hosts: two have the same name: give each its own")
+        servers = [host.name for host in self.hosts if host.role == "server"]
+        if len(servers) != 1:
+            raise ValueError(f"hosts: {len(servers)} with role server found, need exactly one")
+        for key in ("name", "deployment"):
+            used = [getattr(service, key) for service in self.services]
+            if len(set(used)) != len(used):
+                raise ValueError(f"services: two have the same {key}: give each its own")
+        if self.nvidia.enabled and not self.nvidia.device_plugin_image:
+            raise ValueError("nvidia.devicePluginImage: missing: name the plugin's image by digest")
+        wants_gpu = [service.name for service in self.services if service.limits.gpu]
+        if wants_gpu and not (self.nvidia.enabled and any(host.gpu for host in self.hosts)):
+            raise ValueError(
+                f"services: {', '.join(wants_gpu)} ask for a GPU: set nvidia.enabled and gpu: true on a host"
+            )
+        return self
+
+
+def parse(values: dict[str, Any]) -> Settings:
+    """Checks settings given as plain values (the keys without `edge-inference:`).
+
+    Raises:
+        SettingsError: names each wrong setting, what was found and what to do.
+    """
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        lines = [_line(problem) for problem in error.errors()]
+        raise SettingsError("\n".join(lines)) from None
+
+
+def _line(problem: Any) -> str:
+    path = PROJECT + ":"
+    for part in problem["loc"]:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path[-1] != ":" else str(part)
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "missing":
+        return f"{path}: missing: add it; {_description(problem['loc'])}"
+    if problem["type"] == "extra_forbidden":
+        return f"{path}: unknown setting: remove it or mend its spelling"
+    if problem["type"] == "value_error":
+        return f"{path}: {message}" if problem["loc"] else f"{PROJECT}: {message}"
+    return f"{path}: found {problem['input']!r}: {message}; {_description(problem['loc'])}"
+
+
+def _description(location: tuple[str | int, ...]) -> str:
+    model: Any = Settings
+    text = ""
+    for part in location:
+        if isinstance(part, int):
+            continue
+        fields = getattr(model, "model_fields", {})
+        match = next((field for field in fields.values() if field.alias == part), None)
+        if match is None:
+            return text
+        text, annotation = match.description or "", match.annotation
+        model = next(
+            (arg for arg in getattr(annotation, "__args__", ()) if hasattr(arg, "model_fields")), annotation
+        )
+    return text
+
+
+def read_file(path: str, setting: str) -> str:
+    """The text of a file that a setting names.
+
+    Raises:
+        SettingsError: it can't be read.
+    """
+    try:
+        return Path(path).expanduser().read_text()
+    except OSError as error:
+        raise SettingsError(
+            f"{PROJECT}:{setting}: {path}: {error.strerror}: mend the path or make the file"
+        ) from None
+
+
+if __name__ == "__main__":
+    json.dump(Settings.model_json_schema(), sys.stdout, indent=2, sort_keys=True)
+    sys.stdout.write("\n")

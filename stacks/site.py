@@ -1,0 +1,124 @@
+"""From a stack's config to what components take: reads the files that settings name, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+from pulumi.runtime.config import CONFIG, get_config_env
+
+from components import EdgeHostArgs
+from components.inference import Autoscaling
+from components.nvidia import NODE_LABEL as GPU_LABEL
+from components.wasmedge import NODE_LABEL as WASM_LABEL
+from stacks.manifest import Entry, load_manifest
+from stacks.settings import (
+    PROJECT,
+    HostSettings,
+    ServiceSettings,
+    Settings,
+    SettingsError,
+    parse,
+    read_file,
+)
+
+INSTALLED = ("k3s", "k3s-install", "k3s-images", "wasmedge-runtime")
+"""Artifacts every host gets."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A stack's settings with the files they name read."""
+
+    settings: Settings
+    artifacts: dict[str, Entry]
+    hosts: dict[str, EdgeHostArgs]
+    images: dict[str, str]
+
+    def labels(self, host: HostSettings) -> dict[str, str]:
+        """Labels of the host's node: its own, the runtime's, the GPU's."""
+        return {**WASM_LABEL, **(GPU_LABEL if host.gpu else {}), **host.labels}
+
+
+def load_site() -> Site:
+    """Reads and checks the stack's config and files.
+
+    Raises:
+        SettingsError: one line per problem, before any resource is declared.
+    """
+    settings = parse(_config_values())
+    wanted = {*INSTALLED, *(service.archive for service in settings.services if service.archive)}
+    artifacts, problems = load_manifest(
+        settings.artifacts.manifest, wanted, preview=pulumi.runtime.is_dry_run()
+    )
+    hosts, images = {}, {}
+    for index, host in enumerate(settings.hosts):
+        try:
+            hosts[host.name] = _host_args(host, f"hosts[{index}]", settings)
+        except SettingsError as error:
+            problems.append(str(error))
+    for index, service in enumerate(settings.services):
+        try:
+            images[service.name] = _image(service, f"services[{index}]")
+        except SettingsError as error:
+            problems.append(str(error))
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return Site(settings, artifacts, hosts, images)
+
+
+def autoscaling(service: ServiceSettings) -> Autoscaling | None:
+    """The component's form of the setting."""
+    scale = service.autoscaling
+    return scale and Autoscaling(scale.min_replicas, scale.max_replicas, scale.cpu_percent)
+
+
+def _config_values() -> dict[str, Any]:
+    prefix = f"{PROJECT}:"
+    texts = {**get_config_env(), **CONFIG.get()}
+    values: dict[str, Any] = {}
+    for key, text in texts.items():
+        if not key.startswith(prefix):
+            continue
+        try:
+            values[key.removeprefix(prefix)] = json.loads(text)
+        except json.JSONDecodeError:
+            values[key.removeprefix(prefix)] = text
+    return values
+
+
+def _host_args(host: HostSettings, path: str, settings: Settings) -> EdgeHostArgs:
+    key = host.host_key or read_file(str(host.host_key_file), f"{path}.hostKeyFile").strip()
+    private_key = None
+    if host.private_key_file:
+        private_key = read_file(host.private_key_file, f"{path}.privateKeyFile")
+    return EdgeHostArgs(
+        address=host.address,
+        host_key=key,
+        role=host.role,
+        user=host.user,
+        port=host.port,
+        private_key=private_key,
+        agent_socket=host.agent_socket,
+        min_memory_mib=settings.cluster.minimums.memory_mib,
+        min_disk_mib=settings.cluster.minimums.disk_mib,
+        gone=host.gone,
+    )
+
+
+def _image(service: ServiceSettings, path: str) -> str:
+    if service.image:
+        return service.image
+    setting = f"{path}.imageFile"
+    text = read_file(str(service.image_file), setting)
+    try:
+        image = json.loads(text)["image"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise SettingsError(
+            f"{PROJECT}:{setting}: {service.image_file} has no key image: build the model again"
+        ) from None
+    if "@sha256:" not in image:
+        raise SettingsError(f"{PROJECT}:{setting}: image {image} has no digest: build the model again")
+    return str(image)
