@@ -34,7 +34,9 @@ def deploy(site: Site) -> None:
             edge.NodeArgs(
                 host,
                 wanted.role,
-                *(stage(site, host, name, checked) for name in ("k3s", "k3s-install", "k3s-images")),
+                binary=stage(site, host, "k3s", checked),
+                installer=stage(site, host, "k3s-install", checked),
+                images=stage(site, host, "k3s-images", checked),
                 node_ip=wanted.node_ip or wanted.address,
                 labels=site.labels(wanted),
                 taints=wanted.taints,

@@ -42,8 +42,8 @@ class EdgeHostArgs:
 class EdgeHost(pulumi.ComponentResource):
     """A machine that passed its checks and has a staging folder.
 
-    The checks read only: root rights, architecture, systemd, commands, kernel features, cgroups, memory, disk,
-    clock, ports, another cluster. All that is wrong with a host is said at once.
+    The checks read only: root rights, architecture, systemd, commands, kernel features, cgroups, memory,
+    disk, clock, ports, another cluster. All that is wrong with a host is said at once.
 
     Outputs:
         facts: what the checks found, a JSON object.

@@ -41,7 +41,7 @@ def load_manifest(path: str, wanted: set[str], *, preview: bool) -> tuple[dict[s
         preview: sums that are not known yet are let through.
 
     Returns:
-        The wanted entries, their local sources made absolute-or-relative to the project, and one line per problem.
+        The wanted entries with local sources as paths from the project, and one line per problem.
     """
     file = Path(path)
     if not file.is_file():

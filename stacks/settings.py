@@ -31,28 +31,30 @@ class HostSettings(Model):
     """A machine reached over SSH."""
 
     name: str = Field(pattern=_DNS_LABEL, description="Name of the host and of its node.")
-    role: Literal["server", "agent"] = Field(description="server runs the control plane; exactly one has it.")
+    role: Literal["server", "agent"] = Field(description="server: runs the control plane; one has it.")
     address: str = Field(min_length=1, description="Name or IP address the SSH connection goes to.")
     node_ip: str | None = Field(
-        None, description="IP address other nodes reach it at; left out: the address."
+        default=None, description="IP address for other nodes; left out: the address."
     )
-    port: int = Field(22, ge=1, le=65535, description="SSH port.")
-    user: str = Field("root", min_length=1, description="SSH user: root, or one with `sudo -n`.")
+    port: int = Field(default=22, ge=1, le=65535, description="SSH port.")
+    user: str = Field(default="root", min_length=1, description="SSH user: root, or one with `sudo -n`.")
     private_key_file: str | None = Field(
-        None, description="File with the SSH private key; left out: the SSH agent's keys."
+        default=None, description="File with the SSH private key; left out: the SSH agent's keys."
     )
-    agent_socket: str | None = Field(None, description="The SSH agent's socket; left out: SSH_AUTH_SOCK.")
+    agent_socket: str | None = Field(
+        default=None, description="The SSH agent's socket; left out: SSH_AUTH_SOCK."
+    )
     host_key: str | None = Field(
-        None,
+        default=None,
         pattern=r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+) [A-Za-z0-9+/=]+",
         description="The host's public key line (ssh-keyscan prints it; compare it on the host).",
     )
-    host_key_file: str | None = Field(None, description="File with that line, instead of hostKey.")
-    labels: dict[str, str] = Field({}, description="Further labels of the node.")
-    taints: dict[str, str] = Field({}, description='Taints of the node, key: "value:Effect".')
-    gpu: bool = Field(False, description="The host has an NVIDIA GPU.")
+    host_key_file: str | None = Field(default=None, description="File with that line, instead of hostKey.")
+    labels: dict[str, str] = Field(default={}, description="Further labels of the node.")
+    taints: dict[str, str] = Field(default={}, description='Taints of the node, key: "value:Effect".')
+    gpu: bool = Field(default=False, description="The host has an NVIDIA GPU.")
     gone: bool = Field(
-        False,
+        default=False,
         description="The host no longer exists: `up` once with this, then `destroy` or remove it; "
         "nothing is run on it, and nothing is left but what was on its disk.",
     )
@@ -60,9 +62,7 @@ class HostSettings(Model):
     @model_validator(mode="after")
     def _one_host_key(self) -> Self:
         if (self.host_key is None) == (self.host_key_file is None):
-            raise ValueError(
-                "need exactly one of hostKey and hostKeyFile: the host's public key is always pinned"
-            )
+            raise ValueError("need exactly one of hostKey and hostKeyFile: a host's key is always pinned")
         return self
 
 
@@ -75,36 +75,46 @@ class ArtifactSettings(Model):
 class MinimumSettings(Model):
     """What a host must offer."""
 
-    memory_mib: int = Field(900, alias="memoryMiB", ge=0, description="Least memory of a host, in MiB.")
-    disk_mib: int = Field(3000, alias="diskMiB", ge=0, description="Least free disk before install, in MiB.")
+    memory_mib: int = Field(
+        default=900, alias="memoryMiB", ge=0, description="Least memory of a host, in MiB."
+    )
+    disk_mib: int = Field(
+        default=3000, alias="diskMiB", ge=0, description="Least free disk before install, in MiB."
+    )
 
 
 class ClusterSettings(Model):
     """K3s."""
 
-    disable: list[str] = Field(["traefik", "local-storage"], description="Parts of K3s that are left out.")
-    cluster_cidr: str = Field("10.42.0.0/16", description="Addresses of pods.")
-    service_cidr: str = Field("10.43.0.0/16", description="Addresses of services.")
-    server_flags: dict[str, Any] = Field({}, description="Further keys of the server's K3s config.yaml.")
-    flags: dict[str, Any] = Field({}, description="Further keys of every node's K3s config.yaml.")
-    wait_seconds: int = Field(300, ge=10, le=840, description="How long a node may take to be Ready, in s.")
-    minimums: MinimumSettings = Field(MinimumSettings(), description="What a host must offer.")
+    disable: list[str] = Field(
+        default=["traefik", "local-storage"], description="Parts of K3s that are left out."
+    )
+    cluster_cidr: str = Field(default="10.42.0.0/16", description="Addresses of pods.")
+    service_cidr: str = Field(default="10.43.0.0/16", description="Addresses of services.")
+    server_flags: dict[str, Any] = Field(
+        default={}, description="Further keys of the server's K3s config.yaml."
+    )
+    flags: dict[str, Any] = Field(default={}, description="Further keys of every node's K3s config.yaml.")
+    wait_seconds: int = Field(
+        default=300, ge=10, le=840, description="How long a node may take to be Ready, in s."
+    )
+    minimums: MinimumSettings = Field(default=MinimumSettings(), description="What a host must offer.")
 
 
 class WasmEdgeSettings(Model):
     """The wasm runtime."""
 
-    version: str = Field("0.14.1", description="WasmEdge's version, which the archive must contain.")
-    overhead_memory: str = Field("96Mi", description="Memory of the shim beside each pod's own.")
-    overhead_cpu: str = Field("10m", description="CPU of the shim beside each pod's own.")
+    version: str = Field(default="0.14.1", description="WasmEdge's version, which the archive must contain.")
+    overhead_memory: str = Field(default="96Mi", description="Memory of the shim beside each pod's own.")
+    overhead_cpu: str = Field(default="10m", description="CPU of the shim beside each pod's own.")
 
 
 class NvidiaSettings(Model):
     """GPUs."""
 
-    enabled: bool = Field(False, description="Run the device plugin on hosts with gpu: true.")
+    enabled: bool = Field(default=False, description="Run the device plugin on hosts with gpu: true.")
     device_plugin_image: str | None = Field(
-        None, pattern=r"@sha256:[0-9a-f]{64}$", description="NVIDIA's k8s-device-plugin by digest."
+        default=None, pattern=r"@sha256:[0-9a-f]{64}$", description="NVIDIA's k8s-device-plugin by digest."
     )
 
 
@@ -113,7 +123,7 @@ class ResourceSettings(Model):
 
     cpu: str = Field(description="CPU, for example 500m.")
     memory: str = Field(description="Memory, for example 512Mi.")
-    gpu: int = Field(0, ge=0, description="Number of nvidia.com/gpu.")
+    gpu: int = Field(default=0, ge=0, description="Number of nvidia.com/gpu.")
 
     def quantities(self) -> dict[str, str]:
         """As Kubernetes names them."""
@@ -126,39 +136,46 @@ class AutoscalingSettings(Model):
 
     min_replicas: int = Field(ge=1, description="Never fewer pods.")
     max_replicas: int = Field(ge=1, description="Never more pods.")
-    cpu_percent: int = Field(70, ge=1, le=100, description="CPU use aimed at, in percent of the request.")
+    cpu_percent: int = Field(
+        default=70, ge=1, le=100, description="CPU use aimed at, in percent of the request."
+    )
 
 
 class ServiceSettings(Model):
     """A model that is served."""
 
     name: str = Field(pattern=_DNS_LABEL, description="Name of the Service.")
-    deployment: str = Field("ai-inference-edge", pattern=_DNS_LABEL, description="Name of the Deployment.")
+    deployment: str = Field(
+        default="ai-inference-edge", pattern=_DNS_LABEL, description="Name of the Deployment."
+    )
     image: str | None = Field(
-        None, pattern=r"@sha256:[0-9a-f]{64}$", description="The image by digest (…@sha256:…)."
+        default=None, pattern=r"@sha256:[0-9a-f]{64}$", description="The image by digest (…@sha256:…)."
     )
     image_file: str | None = Field(
-        None, description="Instead of image: the JSON file that the model's build wrote, its key `image`."
+        default=None,
+        description="Instead of image: the JSON file that the model's build wrote, its key `image`.",
     )
     archive: str | None = Field(
-        None,
-        description="Artifact with the image, put on every node; left out: nodes pull from the registry.",
+        default=None,
+        description="Artifact with the image, put on every node; left out: nodes pull it.",
     )
-    replicas: int = Field(1, ge=0, description="Pods; not used with autoscaling.")
-    port: int = Field(8080, ge=1, le=65535, description="TCP port of the server and of the Service.")
+    replicas: int = Field(default=1, ge=0, description="Pods; not used with autoscaling.")
+    port: int = Field(default=8080, ge=1, le=65535, description="TCP port of the server and of the Service.")
     service_type: Literal["LoadBalancer", "NodePort", "ClusterIP"] = Field(
-        "LoadBalancer", description="How the Service is reached."
+        default="LoadBalancer", description="How the Service is reached."
     )
     requests: ResourceSettings = Field(
-        ResourceSettings(cpu="500m", memory="512Mi"),
-        description="Resources the scheduler sets aside for a pod.",
+        default=ResourceSettings(cpu="500m", memory="512Mi"),
+        description="Resources set aside for a pod.",
     )
     limits: ResourceSettings = Field(
-        ResourceSettings(cpu="1", memory="1Gi"), description="Resources a pod may use at most."
+        default=ResourceSettings(cpu="1", memory="1Gi"), description="Resources a pod may use at most."
     )
-    env: dict[str, str] = Field({}, description="Environment of the server.")
-    command: list[str] = Field([], description="Replaces the image's entrypoint.")
-    autoscaling: AutoscalingSettings | None = Field(None, description="Replicas that follow the load.")
+    env: dict[str, str] = Field(default={}, description="Environment of the server.")
+    command: list[str] = Field(default=[], description="Replaces the image's entrypoint.")
+    autoscaling: AutoscalingSettings | None = Field(
+        default=None, description="Replicas that follow the load."
+    )
 
     @model_validator(mode="after")
     def _one_image(self) -> Self:
@@ -172,11 +189,11 @@ class Settings(Model):
 
     artifacts: ArtifactSettings = Field(description="Where the files come from.")
     hosts: list[HostSettings] = Field(min_length=1, description="The site's machines.")
-    cluster: ClusterSettings = Field(ClusterSettings(), description="K3s.")
-    wasmedge: WasmEdgeSettings = Field(WasmEdgeSettings(), description="The wasm runtime.")
-    nvidia: NvidiaSettings = Field(NvidiaSettings(), description="GPUs.")
-    namespace: str = Field("inference", pattern=_DNS_LABEL, description="Namespace of the services.")
-    services: list[ServiceSettings] = Field([], description="The models that are served.")
+    cluster: ClusterSettings = Field(default=ClusterSettings(), description="K3s.")
+    wasmedge: WasmEdgeSettings = Field(default=WasmEdgeSettings(), description="The wasm runtime.")
+    nvidia: NvidiaSettings = Field(default=NvidiaSettings(), description="GPUs.")
+    namespace: str = Field(default="inference", pattern=_DNS_LABEL, description="Namespace of the services.")
+    services: list[ServiceSettings] = Field(default=[], description="The models that are served.")
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

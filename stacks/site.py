@@ -72,7 +72,7 @@ def load_site() -> Site:
 def autoscaling(service: ServiceSettings) -> Autoscaling | None:
     """The component's form of the setting."""
     scale = service.autoscaling
-    return scale and Autoscaling(scale.min_replicas, scale.max_replicas, scale.cpu_percent)
+    return Autoscaling(scale.min_replicas, scale.max_replicas, scale.cpu_percent) if scale else None
 
 
 def _config_values() -> dict[str, Any]:

@@ -1,0 +1,115 @@
+"""Wiring of components, with Pulumi's mocks: what each declares, in which form, and what stays secret."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks, set_mocks
+
+REMOTE = "command:remote:Command"
+
+
+class Recorder(Mocks):
+    def __init__(self) -> None:
+        self.made: dict[str, MockResourceArgs] = {}
+
+    def new_resource(self, args: MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        self.made[f"{args.typ}::{args.name}"] = args
+        outputs = dict(args.inputs)
+        if "Command" in args.typ:
+            outputs["stdout"] = f"out-of-{args.name}"
+        return f"{args.name}-id", outputs
+
+    def call(self, args: MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+        return {}, []
+
+
+recorder = Recorder()
+set_mocks(recorder, preview=False)
+
+import components as edge  # noqa: E402  (mocks go first)
+from components.model import digest_reference  # noqa: E402
+from components.step import script_text  # noqa: E402
+
+
+def _host(name: str, **changes: Any) -> edge.EdgeHost:
+    values: dict[str, Any] = {"address": "192.0.2.1", "host_key": "ssh-ed25519 AAAA", "role": "server"}
+    return edge.EdgeHost(name, edge.EdgeHostArgs(**(values | changes)))
+
+
+def _cluster(name: str) -> edge.K3sCluster:
+    nodes = []
+    for index, role in enumerate(["server", "agent"]):
+        host = _host(f"{name}-{index}", role=role)
+        files = [
+            edge.Artifact(
+                f"{name}-{index}-{file}", edge.ArtifactArgs(host, file, f"/a/{file}.tar.zst", "ab" * 32)
+            )
+            for file in ("k3s", "installer", "images")
+        ]
+        nodes.append(
+            edge.NodeArgs(
+                host, role, files[0], files[1], files[2], node_ip=f"192.0.2.{index}", labels={"x": "y"}
+            )
+        )
+    return edge.K3sCluster(name, edge.K3sClusterArgs(nodes))
+
+
+@pulumi.runtime.test  # type: ignore[untyped-decorator]
+def test_the_join_token_and_the_kubeconfig_are_secrets() -> Any:
+    cluster = _cluster("secret")
+
+    async def check() -> None:
+        assert await cluster.token.is_secret()
+        assert await cluster.kubeconfig.is_secret()
+
+    return pulumi.Output.from_input(check())
+
+
+@pulumi.runtime.test  # type: ignore[untyped-decorator]
+def test_each_node_gets_the_configuration_of_its_role() -> Any:
+    cluster = _cluster("roles")
+
+    def check(_: object) -> None:
+        server = recorder.made[f"{REMOTE}::roles-0-k3s"].inputs
+        agent = recorder.made[f"{REMOTE}::roles-1-k3s"].inputs
+        # The mocks wrap a secret input; its text is what the host reads.
+        server_text, agent_text = (str(inputs["stdin"]) for inputs in (server, agent))
+        assert '"tls-san"' in server_text
+        assert '"server": "https://192.0.2.0:6443"' in agent_text
+        assert "out-of-roles-token" in agent_text
+        for inputs in (server, agent):
+            assert "out-of-roles-token" not in inputs["create"]
+            assert inputs["create"].endswith("k3s.sh apply")
+            assert inputs["delete"].endswith("k3s.sh remove")
+
+    return pulumi.Output.all(*cluster.versions.values()).apply(check)
+
+
+@pulumi.runtime.test  # type: ignore[untyped-decorator]
+def test_a_user_that_is_not_root_uses_sudo_and_the_key_is_pinned() -> Any:
+    host = _host("sudoer", user="edge")
+
+    def check(_: object) -> None:
+        inputs = recorder.made[f"{REMOTE}::sudoer-preflight"].inputs
+        assert inputs["create"].startswith("sudo -n sh -c")
+        assert "ssh-ed25519 AAAA" in str(inputs["connection"])
+        assert "delete" not in inputs
+
+    return host.facts.apply(check)
+
+
+def test_an_image_is_named_as_containerd_names_it() -> None:
+    digest = "sha256:" + "0" * 64
+    assert digest_reference(f"host:5000/a/b:v1@{digest}") == f"host:5000/a/b@{digest}"
+    assert digest_reference(f"a/b@{digest}") == f"a/b@{digest}"
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in Path("components/scripts").glob("*.sh")))
+def test_scripts_lose_their_comments_and_stay_valid(script: str) -> None:
+    text = script_text(script)
+    assert not any(line.lstrip().startswith("#") for line in text.splitlines())
+    subprocess.run([shutil.which("sh") or "sh", "-n"], input=text, text=True, check=True)
