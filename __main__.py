@@ -1,7 +1,5 @@
 """The composition root: settings in, components, outputs out."""
 
-import sys
-
 import pulumi
 import pulumi_kubernetes as k8s
 
@@ -120,7 +118,6 @@ def deploy(site: Site) -> None:
 try:
     site = load_site()
 except SettingsError as error:
-    for line in str(error).splitlines():
-        pulumi.log.error(line)
-    sys.exit(1)
+    # Pulumi prints this error's message alone, without a trace.
+    raise pulumi.RunError(f"the stack's settings are wrong:\n{error}") from None
 deploy(site)
