@@ -6,6 +6,8 @@ agent) unit=k3s-agent admin=/var/lib/rancher/k3s/agent/kubelet.kubeconfig ;;
 *) fail "role $ROLE is not known: hosts[].role is server or agent" ;;
 esac
 images=/var/lib/rancher/k3s/agent/images
+# The owner's own containerd template, where one lies ready before the first install, outlives the removal.
+template=/var/lib/rancher/k3s/agent/etc/containerd/config.toml.tmpl
 
 node_ready() {
     [ "$(/usr/local/bin/k3s kubectl --kubeconfig "$admin" --request-timeout=5s get node "$NODE" \
@@ -32,6 +34,7 @@ wait_ready() {
 apply_k3s() {
     changed=no
     mkdir -p "$home" "$images" /etc/rancher/k3s
+    if [ ! -e "$home/k3s" ] && [ -f "$template" ]; then cp -p "$template" "$home/config.toml.tmpl"; fi
     : >"$home/k3s"
     if copy "$BINARY" /usr/local/bin/k3s 755; then changed=yes; fi
     # shellcheck disable=SC2153
@@ -79,6 +82,10 @@ remove_k3s() {
         /var/log/pods /var/log/containers /usr/local/bin/k3s /usr/local/bin/k3s-killall.sh "$uninstall" "$home/k3s"
     rm -f "/etc/systemd/system/$unit.service" "/etc/systemd/system/$unit.service.env"
     systemctl daemon-reload
+    if [ -f "$home/config.toml.tmpl" ]; then
+        mkdir -p "${template%/*}"
+        mv "$home/config.toml.tmpl" "$template"
+    fi
     rmdir /etc/rancher /var/lib/rancher 2>/dev/null || true
     say "K3s removed"
 }
