@@ -12,7 +12,8 @@ _UNREACHABLE = re.compile(
     r"dial tcp|no such host|connection refused|connection reset|i/o timeout|deadline exceeded"
     r"|network is unreachable|TLS handshake|x509:|server gave HTTP|unexpected EOF|: EOF|status code 5\d\d"
 )
-_UNSIGNED = re.compile(r"no signatures found|MANIFEST_UNKNOWN|NAME_UNKNOWN|image tag not found|404 Not Found")
+# Exit codes of `cosign verify` (cmd/cosign/errors/exit_codes.go): no signature, no such tag; none that matches.
+_UNSIGNED, _MISMATCH = (10, 11), 12
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def _run(target: list[str], key: Path, digest: str, trust: Trust) -> Problem | N
             "install cosign again",
         )
     if result.returncode != 0:
-        return _explain(place, key, result.stderr)
+        return _explain(place, trust.keys, result.returncode, result.stderr)
     if digest in _vouched(result.stdout):
         return None
     return Problem(f"but the signature in {place} vouches for another digest", "sign this very digest")
@@ -136,19 +137,21 @@ def _vouched(output: str) -> set[str]:
         return set()
 
 
-def _explain(place: str, key: Path, stderr: str) -> Problem:
-    reason = _reason(stderr)
+def _explain(place: str, keys: tuple[Path, ...], code: int, stderr: str) -> Problem:
+    reason, names = _reason(stderr), " or ".join(str(key) for key in keys)
     if place.startswith("registry") and _UNREACHABLE.search(stderr):
         return _no_answer(place, reason)
-    if _UNSIGNED.search(stderr):
+    if code in _UNSIGNED:
         return Problem(
             f"which is not signed: {place} holds no signature for it ({reason})",
-            f"sign it: `cosign sign --key cosign.key IMAGE@DIGEST`, with the key of {key}",
+            f"sign it: `cosign sign --key KEY IMAGE@DIGEST`, with the private key of {names}",
         )
-    return Problem(
-        f"whose signature does not verify with {key}: {reason}",
-        "sign the image with the trusted key, or add the signer's public key to signed-images.keys",
-    )
+    if code == _MISMATCH:
+        return Problem(
+            f"whose signature does not verify with {names}: {reason}",
+            "sign the image with the trusted key, or add the signer's public key to signed-images.keys",
+        )
+    return Problem(f"but cosign could not check its signature in {place}: {reason}", "mend what cosign names")
 
 
 def _reason(stderr: str) -> str:

@@ -1,0 +1,174 @@
+"""The rules as functions: shapes that a typed SDK would not let through, images' names, settings."""
+
+import re
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies import cosign, images, limits, stated
+from policies.pods import Unknown
+from policies.rules import Resource
+
+SETTINGS = limits.LimitSettings(maxCpu="4", maxMemory="4Gi")
+DEPLOYMENT = "kubernetes:apps/v1:Deployment"
+
+
+def findings(kind: str, inputs: Any) -> list[str]:
+    """Return what resource-limits says of a resource."""
+    return [finding.text() for finding in limits.check(Resource(kind, inputs), SETTINGS)]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        ({"spec": []}, "spec is not a mapping"),
+        ({"spec": {"template": {"spec": {"containers": {}}}}}, "spec.containers is not a list of containers"),
+        ({"spec": {"template": {"spec": {"containers": [3]}}}}, "containers[0] is not a container"),
+        ({"spec": {"template": {"spec": {"containers": [{"resources": 1}]}}}}, "resources is 1"),
+        ({"spec": {"template": Unknown()}}, "spec.template is not yet known"),
+        ({"spec": {"template": {"spec": {"containers": [{"resources": Unknown()}]}}}}, "is not yet known"),
+    ],
+)
+def test_shapes(inputs: Any, expected: str) -> None:
+    """A part of the wrong type is named, and a part not known yet is said to be so."""
+    assert any(expected in text for text in findings(DEPLOYMENT, inputs))
+
+
+def test_lists_and_patches() -> None:
+    """A list of workloads and a patch are looked into; other kinds and providers are not."""
+    item = {"spec": {"template": {"spec": {"containers": [{"name": "c"}]}}}}
+    assert findings("kubernetes:apps/v1:DeploymentList", {"items": [item]})[0].startswith(
+        'container "c": items[0].spec.template.spec.containers[0].resources.requests.cpu is missing'
+    )
+    assert findings("kubernetes:apps/v1:DeploymentPatch", item)
+    assert not findings("kubernetes:core/v1:Service", item)
+    assert not findings("aws:ecs/service:Deployment", item)
+
+
+def test_thousand_containers() -> None:
+    """Each of a thousand containers is reported, four quantities each."""
+    inputs = {"spec": {"containers": [{"name": f"c{n}"} for n in range(1000)]}}
+    assert len(findings("kubernetes:core/v1:Pod", inputs)) == 4000
+
+
+SHAPES = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=5) | st.sampled_from(["1", "1Gi"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["spec", "template", "containers", "resources", "requests", "limits", "cpu", "memory"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["spec", "metadata"]), SHAPES))
+def test_never_crashes(inputs: dict[str, Any]) -> None:
+    """No shape of a Deployment makes the rule fail."""
+    findings(DEPLOYMENT, inputs)
+
+
+DIGEST = "sha256:" + "a" * 64
+KEY = Path(__file__).parent / "example.pub"
+
+
+@pytest.mark.parametrize(
+    ("text", "repository", "tag", "digest"),
+    [
+        ("nginx", "docker.io/library/nginx", None, None),
+        ("user/app:v1", "docker.io/user/app", "v1", None),
+        ("localhost/app", "localhost/app", None, None),
+        (f"[::1]:5000/a/b:v1@{DIGEST}", "[::1]:5000/a/b", "v1", DIGEST),
+        (f"edge.local/models/digits@{DIGEST}", "edge.local/models/digits", None, DIGEST),
+    ],
+)
+def test_image_names(text: str, repository: str, tag: str | None, digest: str | None) -> None:
+    """Port, tag and digest are told apart."""
+    assert images.parse(text) == images.Image(repository, tag, digest)
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "é/x", "A/b", "a b", f"a@{DIGEST}@{DIGEST}", "a@sha256:12", "a@", "-x.y/b", "x" * 2000]
+)
+def test_image_names_refused(text: str) -> None:
+    """What names no image is refused."""
+    with pytest.raises(images.ImageError):
+        images.parse(text)
+
+
+def test_registry_is_a_whole_name() -> None:
+    """A registry's name that only begins like an allowed one is another registry."""
+    assert images.parse("edge.local/a").comes_from("edge.local")
+    assert not images.parse("edge.local.evil.com/a").comes_from("edge.local")
+
+
+def test_settings_beside_the_pack() -> None:
+    """config.json is valid and names the local stack's key."""
+    assert stated.load("resource-limits", limits.LimitSettings, "local", {}).maxCpu
+    with pytest.raises(stated.ConfigError, match=r"resource-limits\.maxCpu.*'lots' is not a quantity"):
+        stated.load("resource-limits", limits.LimitSettings, "local", {"maxCpu": "lots"})
+    with pytest.raises(stated.ConfigError, match=r"resource-limits\.maxCpus"):
+        stated.load("resource-limits", limits.LimitSettings, "local", {"maxCpus": "1"})
+
+
+@pytest.mark.parametrize(
+    ("key", "layout", "expected"),
+    [
+        (None, None, "public key .* cannot be read .No such file"),
+        ("no key", None, "holds no PEM public key"),
+        ("-----BEGIN PUBLIC KEY-----", "{", "layout .* cannot be read"),
+        ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", '{"manifests": []}', "signature"),
+    ],
+)
+def test_unusable_trust(tmp_path: Path, key: str | None, layout: str | None, expected: str) -> None:
+    """A key or a layout that cannot be used refuses the image and says which."""
+    if key is not None:
+        (tmp_path / "key.pub").write_text(key, encoding="utf-8")
+    if layout is not None:
+        (tmp_path / "index.json").write_text(layout, encoding="utf-8")
+    problem = cosign.verify(
+        "127.0.0.1:1/models/none", DIGEST, cosign.Trust((tmp_path / "key.pub",), (tmp_path,), timeout=20)
+    )
+    assert problem is not None
+    assert re.search(expected, problem.found)
+
+
+def test_silent_registry() -> None:
+    """A registry that takes the connection and never answers refuses the image when the time is over."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        trust = cosign.Trust((KEY,), (), timeout=1)
+        problem = cosign.verify(f"127.0.0.1:{server.getsockname()[1]}/models/silent", DIGEST, trust)
+    assert problem is not None
+    assert "cannot be reached (no answer within 1 s)" in problem.found
+
+
+def test_no_cosign(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the cosign program no image passes."""
+    monkeypatch.setenv("PATH", "")
+    problem = cosign.verify("edge.local/no-cosign", DIGEST, cosign.Trust((KEY,), (), timeout=1))
+    assert problem is not None
+    assert "cosign is not on PATH" in problem.found
+
+
+def test_stack_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stack's own file changes what it names, the engine's settings change both."""
+    monkeypatch.setattr(stated, "PACK", tmp_path)
+    (tmp_path / "config.json").write_text('{"resource-limits": {"maxCpu": "1", "maxMemory": "1Gi"}}')
+    (tmp_path / "config.prod.json").write_text('{"resource-limits": {"maxCpu": "8"}}')
+    loaded = [
+        stated.load("resource-limits", limits.LimitSettings, stack, given).maxCpu
+        for stack, given in (("dev", {}), ("prod", {}), ("prod", {"maxCpu": "16"}))
+    ]
+    assert loaded == ["1", "8", "16"]
+    (tmp_path / "config.test.json").write_text('{"resource-limit": {}}')
+    with pytest.raises(stated.ConfigError, match=r"config\.test\.json: unknown rule 'resource-limit'"):
+        stated.check_files([limits.RULE])

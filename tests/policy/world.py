@@ -1,0 +1,160 @@
+"""What the policy tests work on: images signed well and badly, and the real engine."""
+
+import base64
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = Path(__file__).resolve().parent / "stacks.py"
+SIGNATURES = "dev.cosignproject.cosign/sigs"
+
+
+def run(*command: str, cwd: Path, **environment: str) -> str:
+    """Run a program that must succeed and return what it printed."""
+    result = subprocess.run(
+        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, f"{' '.join(command)}: {result.stderr}"
+    return result.stdout.strip()
+
+
+def free_port() -> int:
+    """Return a TCP port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Images:
+    """A registry, two key pairs and images in every state of being signed.
+
+    Args:
+        folder: holds `trusted.pub`, `other.pub`, and the layouts `saved` and `tampered`.
+        registry: its address.
+        names: state → image, as a pod would name it.
+    """
+
+    folder: Path
+    registry: str
+    names: dict[str, str] = field(default_factory=dict)
+
+    def push(self, name: str) -> str:
+        """Push an image of its own content as NAME:v1 and return its name by digest."""
+        content = self.folder / f"{name}.txt"
+        content.write_text(name, encoding="utf-8")
+        with tarfile.open(self.folder / f"{name}.tar", "w") as layer:
+            layer.add(content, arcname=content.name)
+        image = f"{self.registry}/models/{name}:v1"
+        run("crane", "append", "-f", f"{name}.tar", "-t", image, cwd=self.folder)
+        return f"{image}@{run('crane', 'digest', image, cwd=self.folder)}"
+
+    def sign(self, image: str, key: str = "trusted") -> None:
+        """Sign an image with one of the two keys, leaving no trace in a public log."""
+        run(
+            "cosign",
+            "sign",
+            "--key",
+            f"{key}.key",
+            "--tlog-upload=false",
+            "-y",
+            image,
+            cwd=self.folder,
+            COSIGN_PASSWORD="",
+        )
+
+    def save(self, image: str, layout: str) -> str:
+        """Save a signed image as a layout and return a name for it in a registry that does not exist."""
+        run("cosign", "save", "--dir", layout, image, cwd=self.folder)
+        return f"edge.invalid/models/{layout}@{image.split('@')[1]}"
+
+    def settings(self, **changes: Any) -> dict[str, Any]:
+        """Return the pack's settings for these images, in Pulumi's form."""
+        signed: dict[str, Any] = {
+            "keys": [str(self.folder / "trusted.pub")],
+            "layouts": [str(self.folder / "saved"), str(self.folder / "tampered")],
+            "registries": [self.registry, "127.0.0.1:1", "edge.invalid"],
+            "timeoutSeconds": 20,
+        }
+        return {"signed-images": {**signed, **changes}}
+
+
+def tamper(layout: Path) -> None:
+    """Change the signature in a layout, leaving every digest and size right."""
+    index = json.loads((layout / "index.json").read_text(encoding="utf-8"))
+    entry = next(e for e in index["manifests"] if e["annotations"]["kind"] == SIGNATURES)
+    blobs = layout / "blobs" / "sha256"
+    manifest = json.loads((blobs / entry["digest"].split(":")[1]).read_text(encoding="utf-8"))
+    notes = manifest["layers"][0]["annotations"]
+    signature = bytearray(base64.b64decode(notes["dev.cosignproject.cosign/signature"]))
+    signature[-1] ^= 1
+    notes["dev.cosignproject.cosign/signature"] = base64.b64encode(signature).decode()
+    changed = json.dumps(manifest).encode()
+    digest = hashlib.sha256(changed).hexdigest()
+    (blobs / digest).write_bytes(changed)
+    entry.update(digest=f"sha256:{digest}", size=len(changed))
+    (layout / "index.json").write_text(json.dumps(index), encoding="utf-8")
+
+
+@dataclass
+class Engine:
+    """The real engine on one of the test stacks.
+
+    Args:
+        folder: the copy of the stack that it runs.
+    """
+
+    folder: Path
+
+    def run(self, verb: str, stack: str, images: Images, settings: dict[str, Any] | None) -> tuple[int, str]:
+        """Run `pulumi VERB --policy-pack policies` on a test stack and return exit code and output."""
+        program = self.folder / stack
+        if not program.exists():
+            program.mkdir()
+            shutil.copy(PROGRAM, program / "__main__.py")
+            runtime = {"name": "python", "options": {"virtualenv": str(Path(sys.prefix))}}
+            (program / "Pulumi.yaml").write_text(json.dumps({"name": "policy-test", "runtime": runtime}))
+            (program / "images.json").write_text(json.dumps(images.names))
+        environment = {
+            **os.environ,
+            "PULUMI_BACKEND_URL": (self.folder / "state").as_uri(),
+            "PULUMI_CONFIG_PASSPHRASE": "policy-test",
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
+        }
+        environment.pop("PULUMI_CONFIG_PASSPHRASE_FILE", None)
+        (self.folder / "state").mkdir(exist_ok=True)
+        command = [
+            "pulumi",
+            verb,
+            "--stack",
+            stack,
+            "--non-interactive",
+            "--color=never",
+            "--policy-pack",
+            str(ROOT / "policies"),
+        ]
+        if verb == "up":
+            command.append("--yes")
+        if settings is not None:
+            (program / "settings.json").write_text(json.dumps(settings))
+            command += ["--policy-pack-config", str(program / "settings.json")]
+        subprocess.run(
+            ["pulumi", "stack", "select", "--create", stack],
+            cwd=program,
+            env=environment,
+            check=True,
+            capture_output=True,
+        )
+        result = subprocess.run(
+            command, cwd=program, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        return result.returncode, result.stdout + result.stderr
