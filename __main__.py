@@ -4,7 +4,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 import components as edge
-from stacks.settings import SettingsError
+from stacks.settings import HostSettings, ServiceSettings, SettingsError
 from stacks.site import Site, autoscaling, load_site
 
 
@@ -15,100 +15,89 @@ def stage(site: Site, host: edge.EdgeHost, name: str, checked: list[pulumi.Resou
     return edge.Artifact(f"{host.name}-{name}", args)
 
 
+def node(
+    site: Site, wanted: HostSettings, host: edge.EdgeHost, checked: list[pulumi.Resource]
+) -> edge.NodeArgs:
+    """A host with WasmEdge on it, which K3s then finds when it starts."""
+    archive = stage(site, host, "wasmedge-runtime", checked)
+    install = edge.WasmEdgeInstallArgs(host, archive, site.settings.wasmedge.version)
+    wasmedge = edge.WasmEdgeInstall(f"{host.name}-wasmedge", install)
+    return edge.NodeArgs(
+        host,
+        wanted.role,
+        binary=stage(site, host, "k3s", checked),
+        installer=stage(site, host, "k3s-install", checked),
+        images=stage(site, host, "k3s-images", checked),
+        node_ip=wanted.node_ip or wanted.address,
+        labels=site.labels(wanted),
+        taints=wanted.taints,
+        after=[wasmedge.step],
+    )
+
+
+def runtimes(site: Site, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
+    """What the cluster must know of wasm and GPUs; returns the wasm RuntimeClass's name."""
+    wasm, nvidia = site.settings.wasmedge, site.settings.nvidia
+    if nvidia.enabled:
+        edge.NvidiaRuntime("nvidia", edge.NvidiaRuntimeArgs(str(nvidia.device_plugin_image)), opts)
+    args = edge.WasmEdgeRuntimeArgs("wasm", wasm.overhead_memory, wasm.overhead_cpu)
+    return edge.WasmEdgeRuntime("wasm", args, opts).runtime_class
+
+
+def serve(
+    site: Site,
+    wanted: ServiceSettings,
+    models: list[pulumi.Resource],
+    runtime_class: pulumi.Input[str],
+    namespace: pulumi.Input[str],
+    opts: pulumi.ResourceOptions,
+) -> pulumi.Output[str]:
+    """One service once its image is on the nodes; returns its URL."""
+    args = edge.InferenceServiceArgs(
+        image=site.images[wanted.name],
+        namespace=namespace,
+        deployment_name=wanted.deployment,
+        runtime_class=runtime_class,
+        replicas=wanted.replicas,
+        port=wanted.port,
+        service_type=wanted.service_type,
+        requests=wanted.requests.quantities(),
+        limits=wanted.limits.quantities(),
+        env=wanted.env,
+        command=wanted.command,
+        autoscaling=autoscaling(wanted),
+        after=models,
+    )
+    return edge.InferenceService(wanted.name, args, opts).url
+
+
 def deploy(site: Site) -> None:
     """Declares the whole site."""
     settings = site.settings
     hosts = {name: edge.EdgeHost(name, args) for name, args in site.hosts.items()}
     checked: list[pulumi.Resource] = [host.checked for host in hosts.values()]
-
-    nodes = []
-    for wanted in settings.hosts:
-        host = hosts[wanted.name]
-        archive = stage(site, host, "wasmedge-runtime", checked)
-        wasmedge = edge.WasmEdgeInstall(
-            f"{host.name}-wasmedge", edge.WasmEdgeInstallArgs(host, archive, settings.wasmedge.version)
-        )
-        nodes.append(
-            edge.NodeArgs(
-                host,
-                wanted.role,
-                binary=stage(site, host, "k3s", checked),
-                installer=stage(site, host, "k3s-install", checked),
-                images=stage(site, host, "k3s-images", checked),
-                node_ip=wanted.node_ip or wanted.address,
-                labels=site.labels(wanted),
-                taints=wanted.taints,
-                after=[wasmedge.step],
-            )
-        )
-    wanted_cluster = settings.cluster
-    cluster = edge.K3sCluster(
+    nodes = [node(site, wanted, hosts[wanted.name], checked) for wanted in settings.hosts]
+    cluster = edge.K3sCluster("cluster", site.cluster_args(nodes))
+    provider = k8s.Provider(
         "cluster",
-        edge.K3sClusterArgs(
-            nodes,
-            wanted_cluster.disable,
-            wanted_cluster.cluster_cidr,
-            wanted_cluster.service_cidr,
-            wanted_cluster.server_flags,
-            wanted_cluster.flags,
-            wanted_cluster.wait_seconds,
-        ),
+        kubeconfig=cluster.kubeconfig,
+        cluster_identifier=cluster.endpoint,
+        delete_unreachable=any(host.gone and host.role == "server" for host in settings.hosts),
+        opts=pulumi.ResourceOptions(depends_on=[cluster]),
     )
-    in_cluster = pulumi.ResourceOptions(
-        provider=k8s.Provider(
-            "cluster",
-            kubeconfig=cluster.kubeconfig,
-            cluster_identifier=cluster.endpoint,
-            delete_unreachable=any(host.gone and host.role == "server" for host in settings.hosts),
-            opts=pulumi.ResourceOptions(depends_on=[cluster]),
-        )
-    )
-    runtime = edge.WasmEdgeRuntime(
-        "wasm",
-        edge.WasmEdgeRuntimeArgs("wasm", settings.wasmedge.overhead_memory, settings.wasmedge.overhead_cpu),
-        opts=in_cluster,
-    )
-    if settings.nvidia.enabled:
-        edge.NvidiaRuntime(
-            "nvidia", edge.NvidiaRuntimeArgs(str(settings.nvidia.device_plugin_image)), opts=in_cluster
-        )
-    namespace = k8s.core.v1.Namespace(
-        settings.namespace,
-        metadata={
-            "name": settings.namespace,
-            "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
-        },
-        opts=in_cluster,
-    )
+    opts = pulumi.ResourceOptions(provider=provider)
+    runtime_class = runtimes(site, opts)
+    restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
+    metadata = {"name": settings.namespace, "labels": restricted}
+    namespace = k8s.core.v1.Namespace(settings.namespace, metadata=metadata, opts=opts)
     endpoints = {}
-    for service in settings.services:
-        image = site.images[service.name]
+    for wanted in settings.services:
         models: list[pulumi.Resource] = []
-        if service.archive:
-            for host in hosts.values():
-                archive = stage(site, host, service.archive, checked)
-                args = edge.ModelImageArgs(host, service.name, archive, image, after=(cluster,))
-                models.append(edge.ModelImage(f"{host.name}-{service.name}", args))
-        served = edge.InferenceService(
-            service.name,
-            edge.InferenceServiceArgs(
-                image=image,
-                namespace=namespace.metadata.name,
-                deployment_name=service.deployment,
-                runtime_class=runtime.runtime_class,
-                replicas=service.replicas,
-                port=service.port,
-                service_type=service.service_type,
-                requests=service.requests.quantities(),
-                limits=service.limits.quantities(),
-                env=service.env,
-                command=service.command,
-                autoscaling=autoscaling(service),
-                after=models,
-            ),
-            opts=in_cluster,
-        )
-        endpoints[service.name] = served.url
+        for host in hosts.values() if wanted.archive else ():
+            archive = stage(site, host, str(wanted.archive), checked)
+            image = edge.ModelImageArgs(host, wanted.name, archive, site.images[wanted.name], (cluster,))
+            models.append(edge.ModelImage(f"{host.name}-{wanted.name}", image))
+        endpoints[wanted.name] = serve(site, wanted, models, runtime_class, namespace.metadata.name, opts)
     pulumi.export("endpoints", endpoints)
     pulumi.export("nodes", cluster.versions)
     pulumi.export("kubeconfig", cluster.kubeconfig)

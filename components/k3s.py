@@ -51,7 +51,7 @@ class K3sClusterArgs:
         cluster_cidr: addresses of pods.
         service_cidr: addresses of services.
         server_flags: further keys of the servers' config.yaml, as K3s documents them.
-        agent_flags: further keys of every node's config.yaml.
+        flags: further keys of every node's config.yaml.
         wait_seconds: how long a node may take to be Ready, in seconds.
     """
 
@@ -60,7 +60,7 @@ class K3sClusterArgs:
     cluster_cidr: str = "10.42.0.0/16"
     service_cidr: str = "10.43.0.0/16"
     server_flags: Mapping[str, object] = field(default_factory=dict)
-    agent_flags: Mapping[str, object] = field(default_factory=dict)
+    flags: Mapping[str, object] = field(default_factory=dict)
     wait_seconds: int = 300
 
 
@@ -132,7 +132,7 @@ class K3sCluster(pulumi.ComponentResource):
         else:
             config["server"] = endpoint
         # JSON is YAML, and its keys are sorted: the file differs only when a setting does.
-        return json.dumps(config | dict(self._args.agent_flags), indent=1, sort_keys=True)
+        return json.dumps(config | dict(self._args.flags), indent=1, sort_keys=True)
 
     def _install(self, node: NodeArgs, after: Sequence[pulumi.Resource]) -> remote.Command:
         config = pulumi.Output.all(node.node_ip, self.endpoint).apply(

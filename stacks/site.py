@@ -9,7 +9,7 @@ from typing import Any
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env
 
-from components import EdgeHostArgs
+from components import EdgeHostArgs, K3sClusterArgs, NodeArgs
 from components.inference import Autoscaling
 from components.nvidia import NODE_LABEL as GPU_LABEL
 from components.wasmedge import NODE_LABEL as WASM_LABEL
@@ -40,6 +40,19 @@ class Site:
     def labels(self, host: HostSettings) -> dict[str, str]:
         """Labels of the host's node: its own, the runtime's, the GPU's."""
         return {**WASM_LABEL, **(GPU_LABEL if host.gpu else {}), **host.labels}
+
+    def cluster_args(self, nodes: list[NodeArgs]) -> K3sClusterArgs:
+        """The settings of the cluster in the component's form."""
+        wanted = self.settings.cluster
+        return K3sClusterArgs(
+            nodes,
+            disable=wanted.disable,
+            cluster_cidr=wanted.cluster_cidr,
+            service_cidr=wanted.service_cidr,
+            server_flags=wanted.server_flags,
+            flags=wanted.flags,
+            wait_seconds=wanted.wait_seconds,
+        )
 
 
 def load_site() -> Site:
