@@ -31,6 +31,7 @@ recorder = Recorder()
 set_mocks(recorder, preview=False)
 
 import components as edge  # noqa: E402  (mocks go first)
+from components.inference import Autoscaling  # noqa: E402
 from components.model import digest_reference  # noqa: E402
 from components.step import script_text  # noqa: E402
 
@@ -113,3 +114,31 @@ def test_scripts_lose_their_comments_and_stay_valid(script: str) -> None:
     text = script_text(script)
     assert not any(line.lstrip().startswith("#") for line in text.splitlines())
     subprocess.run([shutil.which("sh") or "sh", "-n"], input=text, text=True, check=True)
+
+
+@pulumi.runtime.test  # type: ignore[untyped-decorator]
+def test_a_service_runs_under_the_wasm_class_and_is_restricted() -> Any:
+    served = edge.InferenceService(
+        "served",
+        edge.InferenceServiceArgs(
+            image="r/m@sha256:0",
+            namespace="inference",
+            deployment_name="served-edge",
+            runtime_class="wasm",
+            autoscaling=Autoscaling(2, 4),
+        ),
+    )
+
+    def check(_: object) -> None:
+        deployment = recorder.made["kubernetes:apps/v1:Deployment::served"].inputs
+        pod = deployment["spec"]["template"]["spec"]
+        container = pod["containers"][0]
+        assert pod["runtimeClassName"] == "wasm"
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert container["resources"]["limits"] == {"cpu": "1", "memory": "1Gi"}
+        assert container["readinessProbe"]["httpGet"]["path"] == "/v2/health/ready"
+        assert "replicas" not in deployment["spec"], "the autoscaler owns the number"
+        assert "kubernetes:policy/v1:PodDisruptionBudget::served" in recorder.made
+
+    return served.url.apply(check)
