@@ -140,7 +140,7 @@ def build(root: BuildRoot, part: Part) -> None:
     (partial / "bin").mkdir(parents=True)
     run_step(
         f"building {part.name} {part.version}",
-        [*inside(root, f"toolchain/{part.name}"), "sh", "./build.sh"],
+        [*inside(root, f"toolchain/{part.name}"), "./build.sh"],
         part.name,
         {"OUT": f"/cache/{partial.relative_to(CACHE)}", "PART_VERSION": part.version},
     )
@@ -162,7 +162,7 @@ def install_plugins(parts: list[Part]) -> None:
     """Installs the resource plugins where the Pulumi engine looks for them."""
     home = CACHE / "pulumi-home"
     for part in parts:
-        for name, version in part.plugins.items() if part.built else []:
+        for name, version in part.plugins.items() if part.built and (STATE / "bin/pulumi").exists() else []:
             mark = home / "plugins" / f"resource-{name}-v{version}" / ".part"
             if mark.is_file() and mark.read_text() == part.key:
                 continue
