@@ -63,7 +63,8 @@ func Asset(string) ([]byte, error) {
 EOF
 printf '{"Replace":{"%s":"%s"}}' "$k3s/pkg/data/data.go" "$work/data.go" >overlay.json
 cd "$source"
-go build -overlay "$work/overlay.json" -tags urfave_cli_no_docs -ldflags "$flags" -o "$work/wrapper" \
+# The index of module packages knows nothing of overlays.
+GODEBUG=goindex=0 go build -overlay "$work/overlay.json" -tags urfave_cli_no_docs -ldflags "$flags" -o "$work/wrapper" \
 	github.com/k3s-io/k3s/cmd/k3s
 cat "$work/wrapper" "$work/data.tar.zst" >"$OUT/k3s"
 chmod 755 "$OUT/k3s"

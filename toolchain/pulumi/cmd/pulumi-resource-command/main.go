@@ -1,11 +1,31 @@
+// A stand-in for pulumi-command 1.2.1 on machines that cannot reach the vendor's
+// release: the same tokens, inputs, outputs and secrets, so that a stack made with
+// one goes on with the other. Upstream: https://github.com/pulumi/pulumi-command.
 package main
+
 import (
- _ "github.com/pulumi/pulumi-go-provider"
- _ "github.com/pulumi/pulumi-go-provider/infer"
- _ "golang.org/x/crypto/ssh"
- _ "golang.org/x/crypto/ssh/agent"
- _ "golang.org/x/crypto/ssh/knownhosts"
- _ "github.com/pkg/sftp"
- _ "github.com/gobwas/glob"
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/pulumi/pulumi-go-provider/infer"
 )
-func main(){}
+
+const version = "1.2.1"
+
+func main() {
+	provider, err := infer.NewProviderBuilder().
+		WithResources(
+			infer.Resource(&RemoteCommand{}),
+			infer.Resource(&CopyToRemote{}),
+			infer.Resource(&LocalCommand{}),
+		).
+		Build()
+	if err == nil {
+		err = provider.Run(context.Background(), "command", version)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "pulumi-resource-command: %v\n", err)
+		os.Exit(1)
+	}
+}
