@@ -12,5 +12,7 @@ mkdir -p "$OUT/bin"
 ldflags="-s -w -X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=v$version"
 go build -ldflags "$ldflags" -o "$OUT/bin/pulumi" github.com/pulumi/pulumi/pkg/v3/cmd/pulumi
 go build -ldflags "$ldflags" -o "$OUT/bin/" ./cmd/pulumi-language-python ./cmd/pulumi-resource-command
-# The host runs programs through the SDK's own executor, which lies beside it.
-install -m 755 "$(go list -m -f '{{.Dir}}' github.com/pulumi/pulumi/sdk/v3)/python/cmd/pulumi-language-python-exec" "$OUT/bin/"
+
+# The language host runs programs through the SDK's own executor, which lies beside it.
+sdk=$(go list -m -f '{{.Dir}}' github.com/pulumi/pulumi/sdk/v3)
+install -m 0755 "$sdk/python/cmd/pulumi-language-python-exec" "$OUT/bin/"

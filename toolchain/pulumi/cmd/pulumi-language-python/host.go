@@ -2,271 +2,157 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strconv"
-	"sync"
-	"syscall"
-	"time"
+	"sync/atomic"
 
-	"google.golang.org/protobuf/types/known/emptypb"
-
+	"github.com/pulumi/pulumi/sdk/v3/go/common/util/rpcutil"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/version"
 	pulumirpc "github.com/pulumi/pulumi/sdk/v3/proto/go"
 	"github.com/pulumi/pulumi/sdk/v3/python/toolchain"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-const (
-	healthcheckInterval = 5 * time.Minute
-	executor            = "pulumi-language-python-exec" // lies beside this program
-	// The executor's exit code when it has already shown the user what is wrong.
-	exitAfterShownError = 32
-	endGrace            = 10 * time.Second
-)
-
+// host serves the engine's language protocol for Python. Methods that generate code answer Unimplemented.
 type host struct {
 	pulumirpc.UnimplementedLanguageRuntimeServer
-	engine string
+
+	ctx      context.Context // ends every program and policy pack that this host started
+	cancel   context.CancelFunc
+	executor string
+	tracing  string
+	engine   atomic.Pointer[string]
 }
 
+func newHost(ctx context.Context, cancel context.CancelFunc, executor, tracing, engineAddress string) *host {
+	h := &host{ctx: ctx, cancel: cancel, executor: executor, tracing: tracing}
+	h.engine.Store(&engineAddress)
+	return h
+}
+
+// Handshake takes the engine's address and watches the engine from then on.
 func (h *host) Handshake(
-	_ context.Context, request *pulumirpc.LanguageHandshakeRequest,
+	_ context.Context, req *pulumirpc.LanguageHandshakeRequest,
 ) (*pulumirpc.LanguageHandshakeResponse, error) {
-	h.engine = request.GetEngineAddress()
+	address := req.GetEngineAddress()
+	h.engine.Store(&address)
+	if err := rpcutil.Healthcheck(h.ctx, address, engineCheckInterval, h.cancel); err != nil {
+		return nil, fmt.Errorf("watching the engine at %s: %w", address, err)
+	}
 	return &pulumirpc.LanguageHandshakeResponse{}, nil
 }
 
+// GetPluginInfo returns the version that the linker set, the CLI's.
 func (h *host) GetPluginInfo(context.Context, *emptypb.Empty) (*pulumirpc.PluginInfo, error) {
 	return &pulumirpc.PluginInfo{Version: version.Version}, nil
 }
 
-// environment resolves the virtual environment that Pulumi.yaml's runtime options name.
-func environment(info *pulumirpc.ProgramInfo) (toolchain.Toolchain, error) {
-	options := toolchain.PythonOptions{Root: info.GetRootDirectory(), ProgramDir: info.GetProgramDirectory()}
-	for key, value := range info.GetOptions().AsMap() {
-		switch text := fmt.Sprint(value); {
-		case key == "virtualenv":
-			options.Virtualenv = text
-		case key == "toolchain" && text == "pip":
-			options.Toolchain = toolchain.Pip
-		case key == "toolchain" && text == "poetry":
-			options.Toolchain = toolchain.Poetry
-		case key == "toolchain" && text == "uv":
-			options.Toolchain = toolchain.Uv
-		default:
-			return nil, fmt.Errorf("runtime option %s: %q is not supported by this language host", key, text)
-		}
-	}
-	return toolchain.ResolveToolchain(options)
+// Cancel ends every running program and policy pack.
+func (h *host) Cancel(context.Context, *emptypb.Empty) (*emptypb.Empty, error) {
+	h.cancel()
+	return &emptypb.Empty{}, nil
 }
 
-// GetRequiredPackages lists the resource plugins that installed packages declare in pulumi-plugin.json.
-func (h *host) GetRequiredPackages(
-	ctx context.Context, request *pulumirpc.GetRequiredPackagesRequest,
-) (*pulumirpc.GetRequiredPackagesResponse, error) {
-	tools, err := environment(request.GetInfo())
-	if err != nil {
-		return nil, err
+// RuntimeOptionsPrompts asks for the virtual environment that a new project shall use, when it names none.
+func (h *host) RuntimeOptionsPrompts(
+	_ context.Context, req *pulumirpc.RuntimeOptionsRequest,
+) (*pulumirpc.RuntimeOptionsResponse, error) {
+	if _, set := req.GetInfo().GetOptions().AsMap()["virtualenv"]; set {
+		return &pulumirpc.RuntimeOptionsResponse{}, nil
 	}
-	folder, err := tools.VirtualEnvPath(ctx)
-	if err != nil {
-		return nil, err
+	choice := &pulumirpc.RuntimeOptionPrompt_RuntimeOptionValue{
+		PromptType:  pulumirpc.RuntimeOptionPrompt_STRING,
+		StringValue: "venv",
+		DisplayName: "venv",
 	}
-	files, err := filepath.Glob(filepath.Join(folder, "lib", "python*", "site-packages", "*", "pulumi-plugin.json"))
-	if err != nil {
-		return nil, err
-	}
-	response := &pulumirpc.GetRequiredPackagesResponse{}
-	for _, file := range files {
-		content, err := os.ReadFile(file)
-		if err != nil {
+	return &pulumirpc.RuntimeOptionsResponse{Prompts: []*pulumirpc.RuntimeOptionPrompt{{
+		Key:         "virtualenv",
+		Description: "The virtual environment to run the program in",
+		PromptType:  pulumirpc.RuntimeOptionPrompt_STRING,
+		Choices:     []*pulumirpc.RuntimeOptionPrompt_RuntimeOptionValue{choice},
+		Default:     choice,
+	}}}, nil
+}
+
+// About describes the interpreter that programs run in.
+func (h *host) About(ctx context.Context, req *pulumirpc.AboutRequest) (*pulumirpc.AboutResponse, error) {
+	options := toolchain.PythonOptions{Toolchain: toolchain.Pip}
+	if req.GetInfo() != nil {
+		var err error
+		if options, err = parseOptions(req.GetInfo(), false); err != nil {
 			return nil, err
 		}
-		var declared struct {
-			Resource              bool
-			Name, Version, Server string
-		}
-		if err := json.Unmarshal(content, &declared); err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-		if declared.Resource && declared.Name != "" {
-			response.Packages = append(response.Packages, &pulumirpc.PackageDependency{
-				Kind: "resource", Name: declared.Name, Version: declared.Version, Server: declared.Server,
-			})
-		}
 	}
-	return response, nil
-}
-
-// Run runs the program to its end.
-func (h *host) Run(ctx context.Context, request *pulumirpc.RunRequest) (*pulumirpc.RunResponse, error) {
-	tools, err := environment(request.GetInfo())
+	env, err := toolchain.ResolveToolchain(options)
 	if err != nil {
 		return nil, err
 	}
-	self, err := os.Executable()
+	info, err := env.About(ctx)
 	if err != nil {
 		return nil, err
 	}
-	// Copies, since the executor cannot read the null that an empty map or list arrives as.
-	config, err := json.Marshal(maps.Collect(maps.All(request.GetConfig())))
-	if err != nil {
-		return nil, err
-	}
-	secrets, err := json.Marshal(append([]string{}, request.GetConfigSecretKeys()...))
-	if err != nil {
-		return nil, err
-	}
-	arguments := []string{
-		"-u", filepath.Join(filepath.Dir(self), executor),
-		"--monitor", request.GetMonitorAddress(), "--engine", h.engine,
-		"--project", request.GetProject(), "--stack", request.GetStack(), "--pwd", request.GetPwd(),
-		"--dry_run", strconv.FormatBool(request.GetDryRun()), "--parallel", strconv.Itoa(int(request.GetParallel())),
-		"--organization", request.GetOrganization(), "--root_directory", request.GetInfo().GetRootDirectory(),
-		filepath.Join(request.GetInfo().GetProgramDirectory(), request.GetInfo().GetEntryPoint()),
-	}
-	command, err := tools.Command(ctx, append(arguments, request.GetArgs()...)...)
-	if err != nil {
-		return nil, err
-	}
-	command.Env = append(commandEnv(command), "PULUMI_CONFIG="+string(config), "PULUMI_CONFIG_SECRET_KEYS="+string(secrets))
-	command.Stdout, command.Stderr = os.Stdout, os.Stderr
-	code, err := run(command)
-	switch {
-	case err != nil:
-		return nil, err
-	case code == exitAfterShownError:
-		return &pulumirpc.RunResponse{Bail: true}, nil
-	case code != 0:
-		return &pulumirpc.RunResponse{Error: fmt.Sprintf("Program exited with non-zero exit code: %d", code)}, nil
-	}
-	return &pulumirpc.RunResponse{}, nil
+	return &pulumirpc.AboutResponse{
+		Executable: info.PythonExecutable,
+		Version:    info.PythonVersion.String(),
+		Metadata: map[string]string{
+			"toolchain":        toolchain.Name(options.Toolchain),
+			"toolchainVersion": info.ToolchainVersion.String(),
+		},
+	}, nil
 }
 
-// RunPlugin runs a policy pack (or a provider written in Python) and streams what it prints.
-func (h *host) RunPlugin(request *pulumirpc.RunPluginRequest, stream pulumirpc.LanguageRuntime_RunPluginServer) error {
-	tools, err := environment(request.GetInfo())
-	if err != nil {
-		return err
-	}
-	program := filepath.Join(request.GetInfo().GetProgramDirectory(), request.GetInfo().GetEntryPoint())
-	arguments := append([]string{"-u", program}, request.GetArgs()...)
-	if request.GetKind() == "analyzer" {
-		arguments = append([]string{"-u", "-m", "pulumi.policy"}, append(request.GetArgs(), program)...)
-	}
-	command, err := tools.Command(stream.Context(), arguments...)
-	if err != nil {
-		return err
-	}
-	command.Dir = request.GetPwd()
-	command.Env = append(commandEnv(command), request.GetEnv()...)
-	var lock sync.Mutex // both outputs share the stream
-	command.Stdout = writer{&lock, func(chunk []byte) error {
-		return stream.Send(&pulumirpc.RunPluginResponse{Output: &pulumirpc.RunPluginResponse_Stdout{Stdout: chunk}})
-	}}
-	command.Stderr = writer{&lock, func(chunk []byte) error {
-		return stream.Send(&pulumirpc.RunPluginResponse{Output: &pulumirpc.RunPluginResponse_Stderr{Stderr: chunk}})
-	}}
-	code, err := run(command)
-	if err != nil {
-		return err
-	}
-	exit := &pulumirpc.RunPluginResponse_Exitcode{Exitcode: int32(code)}
-	return stream.Send(&pulumirpc.RunPluginResponse{Output: exit})
-}
-
-// commandEnv is what the command would see: its own variables, or this process's.
-func commandEnv(command *exec.Cmd) []string {
-	if command.Env == nil {
-		return os.Environ()
-	}
-	return command.Env
-}
-
-// run waits for a command and returns its exit code; a cancelled call ends it, first politely.
-func run(command *exec.Cmd) (int, error) {
-	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
-	command.WaitDelay = endGrace
-	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	err := command.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return exit.ExitCode(), nil
-	}
-	return 0, err
-}
-
-func (h *host) InstallDependencies(
-	request *pulumirpc.InstallDependenciesRequest, stream pulumirpc.LanguageRuntime_InstallDependenciesServer,
-) error {
-	tools, err := environment(request.GetInfo())
-	if err != nil {
-		return err
-	}
-	var lock sync.Mutex
-	stdout := writer{&lock, func(chunk []byte) error {
-		return stream.Send(&pulumirpc.InstallDependenciesResponse{Stdout: chunk})
-	}}
-	stderr := writer{&lock, func(chunk []byte) error {
-		return stream.Send(&pulumirpc.InstallDependenciesResponse{Stderr: chunk})
-	}}
-	folder := request.GetInfo().GetProgramDirectory()
-	return tools.InstallDependencies(stream.Context(), folder, request.GetUseLanguageVersionTools(), true, stdout, stderr)
-}
-
-func (h *host) RuntimeOptionsPrompts(
-	context.Context, *pulumirpc.RuntimeOptionsRequest,
-) (*pulumirpc.RuntimeOptionsResponse, error) {
-	return &pulumirpc.RuntimeOptionsResponse{}, nil
-}
-
-func (h *host) About(ctx context.Context, request *pulumirpc.AboutRequest) (*pulumirpc.AboutResponse, error) {
-	tools, err := environment(request.GetInfo())
-	if err != nil {
-		return nil, err
-	}
-	info, err := tools.About(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return &pulumirpc.AboutResponse{Executable: info.PythonExecutable, Version: info.PythonVersion.String()}, nil
-}
-
+// GetProgramDependencies lists the Python packages of the program's environment.
 func (h *host) GetProgramDependencies(
-	ctx context.Context, request *pulumirpc.GetProgramDependenciesRequest,
+	ctx context.Context, req *pulumirpc.GetProgramDependenciesRequest,
 ) (*pulumirpc.GetProgramDependenciesResponse, error) {
-	tools, err := environment(request.GetInfo())
+	_, env, err := resolve(req.GetInfo(), false)
 	if err != nil {
 		return nil, err
 	}
-	packages, err := tools.ListPackages(ctx, request.GetTransitiveDependencies())
+	packages, err := env.ListPackages(ctx, req.GetTransitiveDependencies())
+	if err != nil {
+		return nil, fmt.Errorf("listing the Python packages: %w", err)
+	}
+	dependencies := make([]*pulumirpc.DependencyInfo, len(packages))
+	for i, found := range packages {
+		dependencies[i] = &pulumirpc.DependencyInfo{Name: found.Name, Version: found.Version}
+	}
+	return &pulumirpc.GetProgramDependenciesResponse{Dependencies: dependencies}, nil
+}
+
+// InstallDependencies fills the program's environment from its requirements and streams what pip says.
+func (h *host) InstallDependencies(
+	req *pulumirpc.InstallDependenciesRequest, server pulumirpc.LanguageRuntime_InstallDependenciesServer,
+) error {
+	_, env, err := resolve(req.GetInfo(), req.GetIsPlugin())
+	if err != nil {
+		return err
+	}
+	closer, stdout, stderr, err := rpcutil.MakeInstallDependenciesStreams(server, req.GetIsTerminal())
+	if err != nil {
+		return err
+	}
+	err = env.InstallDependencies(server.Context(), req.GetInfo().GetProgramDirectory(),
+		req.GetUseLanguageVersionTools(), true, stdout, stderr)
+	return errors.Join(err, closer.Close())
+}
+
+// Template lets the toolchain prepare a project that `pulumi new` wrote.
+func (h *host) Template(ctx context.Context, req *pulumirpc.TemplateRequest) (*pulumirpc.TemplateResponse, error) {
+	_, env, err := resolve(req.GetInfo(), false)
 	if err != nil {
 		return nil, err
 	}
-	response := &pulumirpc.GetProgramDependenciesResponse{}
-	for _, found := range packages {
-		response.Dependencies = append(response.Dependencies,
-			&pulumirpc.DependencyInfo{Name: found.Name, Version: found.Version})
-	}
-	return response, nil
+	err = env.PrepareProject(ctx, req.GetProjectName(), req.GetInfo().GetProgramDirectory(), false, nil, nil)
+	return &pulumirpc.TemplateResponse{}, err
 }
 
-// writer passes each chunk on as it is written; the lock keeps two outputs apart.
-type writer struct {
-	lock *sync.Mutex
-	send func([]byte) error
-}
-
-func (w writer) Write(chunk []byte) (int, error) {
-	w.lock.Lock()
-	defer w.lock.Unlock()
-	if err := w.send(chunk); err != nil {
-		return 0, err
-	}
-	return len(chunk), nil
+// GeneratePackage refuses: SDKs come from the package index, not from this host.
+func (h *host) GeneratePackage(
+	context.Context, *pulumirpc.GeneratePackageRequest,
+) (*pulumirpc.GeneratePackageResponse, error) {
+	return nil, status.Error(codes.Unimplemented,
+		"this Python language host generates no SDKs; use the vendor's pulumi release for `pulumi package`")
 }
