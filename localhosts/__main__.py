@@ -27,7 +27,8 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--prefix", default="edge", help="name of the set of hosts (default: edge)")
     common.add_argument("--subnet", default="10.213.0.0/24", help="their network (default: 10.213.0.0/24)")
-    common.add_argument("--state", default=str(_CHECKOUT / ".state/hosts"), help="folder for keys (default: .state/hosts)")
+    keys = str(_CHECKOUT / ".state/hosts")
+    common.add_argument("--state", default=keys, help="folder for keys (default: .state/hosts)")
     parser = argparse.ArgumentParser(
         prog="python -m localhosts", description="Make edge hosts on this machine and take them away.",
         epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -36,10 +37,13 @@ def _parser() -> argparse.ArgumentParser:
     create = verbs.add_parser("create", parents=[common], help="make and boot the hosts that are missing")
     create.add_argument("--count", type=int, default=2, help="hosts PREFIX-1 to PREFIX-COUNT (default: 2)")
     create.add_argument("--host", action="append", default=[], metavar="NAME=ADDRESS", help="a further host")
-    create.add_argument("--memory-mib", type=int, default=0, help="memory of hosts made now (default: unlimited)")
+    create.add_argument(
+        "--memory-mib", type=int, default=0, help="memory of hosts made now (default: no limit)"
+    )
     verbs.add_parser("delete", parents=[common], help="remove the hosts and all that belongs to them")
     verbs.add_parser("status", parents=[common], help="print a table of the hosts")
-    for verb, text in (("start", "boot a host"), ("stop", "pull a host's plug"), ("logs", "print a host's logs")):
+    texts = {"start": "boot a host", "stop": "pull a host's plug", "logs": "print a host's logs"}
+    for verb, text in texts.items():
         verbs.add_parser(verb, parents=[common], help=text).add_argument("name")
     verbs.add_parser("reset", parents=[common], help="fresh disks").add_argument("name", nargs="*")
     return parser
@@ -87,7 +91,8 @@ def _print_logs(fleet: Fleet, host: Host) -> int:
     if console.exists():
         print(console.read_text(errors="replace")[-4000:])
     journal = disk.root(fleet, host) / "var/log/journal"
-    return subprocess.run(["journalctl", "--no-pager", f"--directory={journal}", "--lines=200"], check=False).returncode
+    show = ["journalctl", "--no-pager", "--lines=200", f"--directory={journal}"]
+    return subprocess.run(show, check=False).returncode
 
 
 def _do(options: argparse.Namespace) -> int:

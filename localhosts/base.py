@@ -9,10 +9,13 @@ from localhosts.shell import dying_with_us, run, step
 # bookworm, because its systemd still runs on cgroup v1 where the machine's kernel has no other.
 SUITE = "bookworm"
 # What an ordinary Debian server has, and what K3s calls on a host; no container runtime and no CNI plugins.
-PACKAGES = (
-    "systemd-sysv dbus openssh-server iproute2 iptables nftables ipset conntrack ebtables ethtool socat kmod "
-    "procps ca-certificates curl sudo zstd iputils-ping"
-).split()
+# fmt: off
+PACKAGES = [
+    "systemd-sysv", "dbus", "openssh-server", "iproute2", "iptables", "nftables", "ipset", "conntrack",
+    "ebtables", "ethtool", "socat", "kmod", "procps", "ca-certificates", "curl", "sudo", "zstd",
+    "iputils-ping",
+]
+# fmt: on
 
 
 def path(cache: Path) -> Path:

@@ -66,7 +66,8 @@ def memory_mib(prefix: str, name: str) -> int:
 
 def names(prefix: str) -> set[str]:
     """Names of the hosts that have groups, also of hosts no record knows."""
-    return {child.name for group in _groups(prefix) if group.is_dir() for child in group.iterdir() if child.is_dir()}
+    groups = [group for group in _groups(prefix) if group.is_dir()]
+    return {child.name for group in groups for child in group.iterdir() if child.is_dir()}
 
 
 def processes(prefix: str, name: str) -> set[int]:

@@ -3,7 +3,6 @@
 import fcntl
 import ipaddress
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -139,13 +138,13 @@ def check_names(prefix: str, subnet: str) -> None:
         LocalHostsError: naming the option and what it may be.
     """
     if not _PREFIX.fullmatch(prefix):
-        raise LocalHostsError(f"--prefix {prefix!r}: a letter a-z, then letters and digits, at most 11 in all")
+        raise LocalHostsError(f"--prefix {prefix!r}: a letter a-z, then letters or digits, at most 11")
     try:
         network = ipaddress.ip_network(subnet)
     except ValueError as error:
         raise LocalHostsError(f"--subnet: {error}") from error
     if network.version != 4 or not 20 <= network.prefixlen <= 28 or not network.is_private:
-        raise LocalHostsError(f"--subnet {subnet}: a private IPv4 network of /20 to /28, such as 10.214.0.0/24")
+        raise LocalHostsError(f"--subnet {subnet}: a private network, /20 to /28, such as 10.214.0.0/24")
 
 
 @contextmanager
@@ -190,7 +189,7 @@ def save(fleet: Fleet) -> None:
     """Record the fleet, in one move so that a reader never sees half of it."""
     fresh = REGISTRY / f"{fleet.prefix}.new"
     fresh.write_text(json.dumps(asdict(fleet), indent=1))
-    os.replace(fresh, REGISTRY / f"{fleet.prefix}.fleet")
+    fresh.replace(REGISTRY / f"{fleet.prefix}.fleet")
 
 
 def forget(fleet: Fleet) -> None:

@@ -6,11 +6,14 @@ from pathlib import Path
 from localhosts.fleet import REGISTRY, load_all
 
 # The kubelet and systemd set these for the whole kernel; each is put back when the last host is deleted.
-_SHARED = (
-    "fs/file-max fs/nr_open fs/protected_fifos fs/protected_hardlinks fs/protected_regular fs/protected_symlinks "
-    "kernel/core_pattern kernel/keys/root_maxbytes kernel/keys/root_maxkeys kernel/panic kernel/panic_on_oops "
-    "kernel/pid_max kernel/printk kernel/sysrq vm/overcommit_memory vm/panic_on_oom"
-).split()
+# fmt: off
+_SHARED = [
+    "fs/file-max", "fs/nr_open", "fs/protected_fifos", "fs/protected_hardlinks", "fs/protected_regular",
+    "fs/protected_symlinks", "kernel/core_pattern", "kernel/keys/root_maxbytes", "kernel/keys/root_maxkeys",
+    "kernel/panic", "kernel/panic_on_oops", "kernel/pid_max", "kernel/printk", "kernel/sysrq",
+    "vm/overcommit_memory", "vm/panic_on_oom",
+]
+# fmt: on
 _SYSCTLS = Path("/proc/sys")
 _CAP_SYS_RESOURCE = 24
 

@@ -11,8 +11,8 @@ from localhosts.fleet import Fleet, Host
 from localhosts.shell import LocalHostsError, run, say
 
 _BOOT_SECONDS = 60.0
-# The process enters its groups and notes its id before it becomes the machine: whenever this is cut short, the
-# next command finds what is there.
+# The process enters its groups and notes its id before it becomes the machine: whenever this is cut short,
+# the next command finds what is there.
 _LAUNCH = """
 pidfile=$1; shift
 while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs"; shift; done
@@ -120,6 +120,6 @@ def await_ssh(fleet: Fleet, host: Host) -> None:
             tail = (disk.folder(fleet, host) / "console.log").read_text(errors="replace")[-800:]
             raise LocalHostsError(f"host {host.name} ended while it booted; its console:\n{tail}")
         if waited > _BOOT_SECONDS:
-            raise LocalHostsError(f"host {host.name}: no ssh at {host.address}:22 after {waited:.0f} s; {log}")
+            raise LocalHostsError(f"{host.name}: no ssh at {host.address}:22 after {waited:.0f} s; {log}")
         time.sleep(0.3)
     say(f"{host.name}: ssh root@{host.address} works")

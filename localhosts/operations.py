@@ -60,8 +60,8 @@ def _ours(wanted: Fleet) -> Fleet | None:
     foreign = (known.checkout, known.cache) != (wanted.checkout, wanted.cache)
     if foreign and alive and Path(known.checkout).is_dir():
         raise LocalHostsError(
-            f"local hosts {', '.join(alive)} are up and belong to the checkout {known.checkout}: delete them there "
-            f"(`python -m localhosts delete`), or make others beside them with --prefix and --subnet"
+            f"local hosts {', '.join(alive)} are up and belong to the checkout {known.checkout}: delete them "
+            f"there (`python -m localhosts delete`), or make others beside them with --prefix and --subnet"
         )
     if foreign:
         say(f"clearing hosts that the checkout {known.checkout} left behind")
@@ -77,7 +77,7 @@ def _check_names_free(fleet: Fleet) -> None:
     for other in load_all().values():
         for name in {host.name for host in other.hosts} & {host.name for host in fleet.hosts}:
             if other.prefix != fleet.prefix:
-                raise LocalHostsError(f"host name {name} is taken by the local hosts of --prefix {other.prefix}")
+                raise LocalHostsError(f"host name {name} is taken by a local host of --prefix {other.prefix}")
 
 
 def _clear(fleet: Fleet) -> None:
@@ -89,7 +89,8 @@ def _clear(fleet: Fleet) -> None:
 
 def delete(fleet: Fleet) -> None:
     """Remove the fleet: processes, groups, network, disks, keys; with the last fleet the sysctls go back."""
-    say(f"deleting hosts: {', '.join(host.name for host in fleet.hosts) or 'no record of any, leftovers only'}")
+    names = ", ".join(host.name for host in fleet.hosts)
+    say(f"deleting hosts: {names or 'none on record, leftovers only'}")
     _clear(fleet)
     for folder in (fleet.disks, *(Path(fleet.state) / host.name for host in fleet.hosts)):
         if folder.exists():

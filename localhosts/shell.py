@@ -63,7 +63,8 @@ def run(command: Sequence[str], *, check: bool = True) -> subprocess.CompletedPr
     Raises:
         LocalHostsError: it failed and `check` is set; the message holds the command and its last lines.
     """
-    done = subprocess.run(list(command), capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    nothing = subprocess.DEVNULL
+    done = subprocess.run(list(command), capture_output=True, text=True, stdin=nothing, check=False)
     if check and done.returncode != 0:
         last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-8:])
         raise LocalHostsError(f"`{' '.join(command)}` ended with exit code {done.returncode}:\n{last}")
@@ -83,7 +84,7 @@ def require_machine() -> None:
     """
     if not sys.platform.startswith("linux"):
         raise LocalHostsError(
-            f"local hosts need Linux, this is {sys.platform}: point a stack at real hosts instead (see README)"
+            f"local hosts need Linux, this is {sys.platform}: point a stack at real hosts (see README)"
         )
     if os.geteuid() != 0:
         raise LocalHostsError("local hosts need root (network namespaces, mounts): run the command with sudo")
@@ -91,9 +92,8 @@ def require_machine() -> None:
     os.environ["PATH"] = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
     missing = sorted({package for tool, package in _PACKAGES.items() if shutil.which(tool) is None})
     if missing:
-        raise LocalHostsError(
-            f"missing Debian packages: {' '.join(missing)}\ninstall them: apt-get install --yes {' '.join(missing)}"
-        )
+        packages = " ".join(missing)
+        raise LocalHostsError(f"missing Debian packages; run: apt-get install --yes {packages}")
 
 
 def kill(pid: int) -> None:
