@@ -44,7 +44,7 @@ class Artifact(pulumi.ComponentResource):
     def __init__(self, name: str, args: ArtifactArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("edge:artifact:Artifact", name, None, opts)
         self.file_name = PurePosixPath(args.source).name
-        path = f"/var/lib/edge-inference/artifacts/{args.name}/{args.sha256[:12]}-{self.file_name}"
+        path = f"/var/lib/edge-inference/artifacts/{args.name}@{args.sha256[:12]}-{self.file_name}"
         is_url = args.source.startswith("https://")
         before: list[pulumi.Resource] = [args.host.workspace, *args.after]
         if not is_url:

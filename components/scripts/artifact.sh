@@ -1,9 +1,7 @@
 # Verifies a staged file against its sha256 before anything may use it; fetches it first when it has a URL.
 # Values: HOST NAME FILE SHA256 URL (empty: the file was copied here). Prints the file's path.
-folder=$(dirname "$FILE")
 case $action in
 apply)
-    mkdir -p "$folder"
     if [ -n "$URL" ] && { [ ! -f "$FILE" ] || [ "$(sum_of "$FILE")" != "$SHA256" ]; }; then
         command -v curl >/dev/null || fail "command curl not found: install it, artifact $NAME comes from a URL"
         say "fetching $NAME from $URL"
@@ -18,11 +16,11 @@ apply)
         fail "artifact $NAME refused: sha256 found $found, wanted $SHA256: mend the file at its source, then run up" \
             "with --replace of its copy resource"
     fi
-    find "$folder" -type f ! -path "$FILE" -delete
+    find "$home/artifacts" -type f -name "$NAME@*" ! -path "$FILE" -delete
     say "artifact $NAME verified"
     printf '%s\n' "$FILE"
     ;;
 remove)
-    rm -rf "$folder"
+    rm -f "$home/artifacts/$NAME@"*
     ;;
 esac
