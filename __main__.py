@@ -85,7 +85,8 @@ def deploy(site: Site) -> None:
         delete_unreachable=any(host.gone and host.role == "server" for host in settings.hosts),
         opts=pulumi.ResourceOptions(depends_on=[cluster]),
     )
-    opts = pulumi.ResourceOptions(provider=provider)
+    # When the cluster itself goes, its objects go with it: a pod that will not end cannot hold up a destroy.
+    opts = pulumi.ResourceOptions(provider=provider, deleted_with=cluster.server)
     runtime_class = runtimes(site, opts)
     restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
     metadata = {"name": settings.namespace, "labels": restricted}

@@ -84,7 +84,11 @@ class InferenceService(pulumi.ComponentResource):
             "app.kubernetes.io/component": "inference",
             "app.kubernetes.io/managed-by": "pulumi",
         }
-        self._opts = pulumi.ResourceOptions(parent=self, depends_on=list(args.after))
+        # Pulumi hands the provider down to children, but not this option.
+        deleted_with = opts.deleted_with if opts else None
+        self._opts = pulumi.ResourceOptions(
+            parent=self, depends_on=list(args.after), deleted_with=deleted_with
+        )
         account = k8s.core.v1.ServiceAccount(
             name, metadata=self._metadata(name), automount_service_account_token=False, opts=self._opts
         )
@@ -213,7 +217,7 @@ class InferenceService(pulumi.ComponentResource):
                 "selector": self._selector,
                 "ports": [{"name": "http", "port": args.port, "target_port": "http"}],
             },
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[*args.after, deployment]),
+            opts=pulumi.ResourceOptions.merge(self._opts, pulumi.ResourceOptions(depends_on=[deployment])),
         )
         if args.service_type == "LoadBalancer":
             return service.status.apply(

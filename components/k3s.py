@@ -72,6 +72,7 @@ class K3sCluster(pulumi.ComponentResource):
         token: what nodes join with, made once and kept as a secret in the state.
         endpoint: https address of the API.
         node_names: name of each node.
+        server: the server's install step; what lives in the cluster is `deleted_with` it.
         versions: per node, what the API says: kubelet and container runtime version.
 
     Raises:
@@ -81,6 +82,7 @@ class K3sCluster(pulumi.ComponentResource):
     kubeconfig: pulumi.Output[str]
     token: pulumi.Output[str]
     endpoint: pulumi.Output[str]
+    server: remote.Command
     node_names: list[str]
     versions: dict[str, pulumi.Output[str]]
 
@@ -95,6 +97,7 @@ class K3sCluster(pulumi.ComponentResource):
         self.endpoint = pulumi.Output.from_input(server.node_ip).apply(lambda ip: f"https://{ip}:6443")
         self.token = self._make_token(name)
         first = self._install(server, [])
+        self.server = first
         self.kubeconfig = self._read_kubeconfig(server, first)
         self.versions = {}
         for node in args.nodes:

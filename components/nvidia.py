@@ -64,6 +64,6 @@ class NvidiaRuntime(pulumi.ComponentResource):
                     },
                 },
             },
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=pulumi.ResourceOptions(parent=self, deleted_with=opts.deleted_with if opts else None),
         )
         self.register_outputs({})

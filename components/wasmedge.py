@@ -88,7 +88,7 @@ class WasmEdgeRuntime(pulumi.ComponentResource):
             handler="wasmedge",
             overhead={"pod_fixed": {"memory": args.overhead_memory, "cpu": args.overhead_cpu}},
             scheduling={"node_selector": NODE_LABEL},
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=pulumi.ResourceOptions(parent=self, deleted_with=opts.deleted_with if opts else None),
         )
         self.runtime_class = created.metadata.name
         self.register_outputs({"runtime_class": self.runtime_class})

@@ -87,6 +87,7 @@ remove_k3s() {
         mv "$home/config.toml.tmpl" "$template"
     fi
     rmdir /etc/rancher /var/lib/rancher 2>/dev/null || true
+    (cd /usr/libexec && rmdir -p kubernetes/kubelet-plugins/volume/exec) 2>/dev/null || true
     say "K3s removed"
 }
 

@@ -5,6 +5,8 @@ umask 022
 action=$1
 started=$(date +%s)
 home=/var/lib/edge-inference
+# kubectl would keep its cache in the home folder of root, where nothing of ours shall stay.
+export KUBECACHEDIR="$home/kube-cache"
 
 say() { printf '%s: %s (%ss)\n' "$HOST" "$*" "$(($(date +%s) - started))" >&2; }
 
