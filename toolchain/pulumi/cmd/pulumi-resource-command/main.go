@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"os"
 
+	"edge-inference/toolchain/pulumi/internal/local"
+	"edge-inference/toolchain/pulumi/internal/remote"
+
 	"github.com/pulumi/pulumi-go-provider/infer"
 )
 
@@ -16,10 +19,12 @@ const version = "1.2.1"
 func main() {
 	provider, err := infer.NewProviderBuilder().
 		WithResources(
-			infer.Resource(&RemoteCommand{}),
-			infer.Resource(&CopyToRemote{}),
-			infer.Resource(&LocalCommand{}),
+			infer.Resource(&local.Command{}),
+			infer.Resource(&remote.Command{}),
+			infer.Resource(&remote.CopyToRemote{}),
+			infer.Resource(&remote.CopyFile{}),
 		).
+		WithFunctions(infer.Function(&local.Run{})).
 		Build()
 	if err == nil {
 		err = provider.Run(context.Background(), "command", version)

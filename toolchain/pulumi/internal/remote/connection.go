@@ -1,4 +1,5 @@
-package main
+// Package remote holds the resources that act on a host over SSH.
+package remote
 
 import (
 	"context"
@@ -13,7 +14,10 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 
+	"edge-inference/toolchain/pulumi/internal/capture"
+
 	p "github.com/pulumi/pulumi-go-provider"
+	"github.com/pulumi/pulumi-go-provider/infer"
 )
 
 const (
@@ -50,24 +54,47 @@ type Connection struct {
 	Proxy *ProxyConnection `pulumi:"proxy,optional"`
 }
 
-func value[T any](pointer *T, fallback T) T {
-	if pointer == nil {
-		return fallback
-	}
-	return *pointer
+// Annotate sets the defaults that Check fills in.
+func (c *Connection) Annotate(a infer.Annotator) {
+	a.Describe(&c, "Instructions for how to connect to a remote endpoint.")
+	annotate(a, &c.Target)
+	a.Describe(&c.Proxy, "The connection settings for the bastion/proxy host.")
+}
+
+// Annotate sets the defaults that Check fills in.
+func (c *ProxyConnection) Annotate(a infer.Annotator) {
+	a.Describe(&c, "Instructions for how to connect to a remote endpoint via a bastion host.")
+	annotate(a, &c.Target)
+}
+
+func annotate(a infer.Annotator, t *Target) {
+	a.Describe(&t.User, "The user to log in as.")
+	a.SetDefault(&t.User, defaultUser)
+	a.Describe(&t.Password, "The password to log in with.")
+	a.Describe(&t.Host, "The address to connect to.")
+	a.Describe(&t.Port, "The port to connect to. Defaults to 22.")
+	a.SetDefault(&t.Port, defaultPort)
+	a.Describe(&t.PrivateKey, "The contents of an SSH key to log in with, tried before the password.")
+	a.Describe(&t.PrivateKeyPassword, "The password of an encrypted private key.")
+	a.Describe(&t.AgentSocketPath, "SSH agent socket path. Defaults to environment variable SSH_AUTH_SOCK.")
+	a.Describe(&t.DialErrorLimit, "Failed attempts to connect before giving up; -1 for no limit. Defaults to 10.")
+	a.SetDefault(&t.DialErrorLimit, defaultDialLimit)
+	a.Describe(&t.PerDialTimeout, "Seconds for each attempt to connect; 0 for no limit. Defaults to 15.")
+	a.SetDefault(&t.PerDialTimeout, defaultDialSecs)
+	a.Describe(&t.HostKey, "The host key that the server must present. Without it, any key is accepted.")
 }
 
 func (t *Target) address() string {
-	return net.JoinHostPort(value(t.Host, ""), strconv.Itoa(int(value(t.Port, defaultPort))))
+	return net.JoinHostPort(capture.Value(t.Host, ""), strconv.Itoa(int(capture.Value(t.Port, defaultPort))))
 }
 
 func (t *Target) timeout() time.Duration {
-	return time.Duration(value(t.PerDialTimeout, defaultDialSecs)) * time.Second
+	return time.Duration(capture.Value(t.PerDialTimeout, defaultDialSecs)) * time.Second
 }
 
 // clientConfig holds the ways to log in, in the order key, password, agent, and the pinned host key.
 func (t *Target) clientConfig() (*ssh.ClientConfig, error) {
-	config := &ssh.ClientConfig{User: value(t.User, defaultUser), Timeout: t.timeout()}
+	config := &ssh.ClientConfig{User: capture.Value(t.User, defaultUser), Timeout: t.timeout()}
 	if t.PrivateKey != nil {
 		var signer ssh.Signer
 		var err error
@@ -82,9 +109,9 @@ func (t *Target) clientConfig() (*ssh.ClientConfig, error) {
 		config.Auth = append(config.Auth, ssh.PublicKeys(signer))
 	}
 	if t.Password != nil {
-		config.Auth = append(config.Auth, ssh.Password(*t.Password))
+		config.Auth = append(config.Auth, ssh.Password(*t.Password), ssh.KeyboardInteractive(t.answer))
 	}
-	if socket := value(t.AgentSocketPath, os.Getenv("SSH_AUTH_SOCK")); socket != "" {
+	if socket := capture.Value(t.AgentSocketPath, os.Getenv("SSH_AUTH_SOCK")); socket != "" {
 		connection, err := net.Dial("unix", socket)
 		if err != nil {
 			return nil, fmt.Errorf("connection.agentSocketPath: %w", err)
@@ -109,6 +136,15 @@ func (t *Target) clientConfig() (*ssh.ClientConfig, error) {
 	return config, nil
 }
 
+// answer gives the password to every question of a server that asks interactively.
+func (t *Target) answer(_, _ string, questions []string, _ []bool) ([]string, error) {
+	answers := make([]string, len(questions))
+	for i := range answers {
+		answers[i] = *t.Password
+	}
+	return answers, nil
+}
+
 type hostKeyError struct{ wanted, found string }
 
 func (e *hostKeyError) Error() string {
@@ -117,7 +153,7 @@ func (e *hostKeyError) Error() string {
 
 // dial connects, again and again up to dialErrorLimit, through the bastion if there is one.
 func (c *Connection) dial(ctx context.Context) (*ssh.Client, error) {
-	limit := value(c.DialErrorLimit, defaultDialLimit)
+	limit := capture.Value(c.DialErrorLimit, defaultDialLimit)
 	delay := time.Second
 	for attempt := 1; ; attempt++ {
 		client, err := c.dialOnce(ctx)
