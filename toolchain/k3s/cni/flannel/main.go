@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -72,6 +73,11 @@ func delegate(conf *config, values map[string]string) error {
 	if err != nil {
 		return fmt.Errorf("flannel: FLANNEL_MTU: %w", err)
 	}
+	// The lease holds the bridge's own address; host-local takes the network.
+	_, subnet, err := net.ParseCIDR(values["FLANNEL_SUBNET"])
+	if err != nil {
+		return fmt.Errorf("flannel: FLANNEL_SUBNET: %w", err)
+	}
 	defaults := map[string]any{
 		"type":   "bridge",
 		"mtu":    mtu,
@@ -89,7 +95,7 @@ func delegate(conf *config, values map[string]string) error {
 	conf.Delegate["cniVersion"] = conf.CNIVersion
 	conf.Delegate["ipam"] = map[string]any{
 		"type":   "host-local",
-		"ranges": [][]map[string]string{{{"subnet": values["FLANNEL_SUBNET"]}}},
+		"ranges": [][]map[string]string{{{"subnet": subnet.String()}}},
 		"routes": []map[string]string{{"dst": values["FLANNEL_NETWORK"]}},
 	}
 	return nil
