@@ -18,6 +18,9 @@ for package in k8s.io/client-go/pkg k8s.io/component-base; do
 	flags="$flags -X $package/version.gitVersion=$version -X $package/version.gitCommit=$commit
 		-X $package/version.gitTreeState=clean -X $package/version.buildDate=2024-05-06T18:18:25Z"
 done
+for module in github.com/containerd/containerd=version.Version github.com/kubernetes-sigs/cri-tools=pkg/version.Version; do
+	flags="$flags -X ${module/=//}=$(go list -m -f '{{with .Replace}}{{.Version}}{{else}}{{.Version}}{{end}}' "${module%=*}")"
+done
 static="-extldflags '-static'"
 # netgo instead of upstream's netcgo: upstream links musl statically, glibc's resolver cannot be.
 tags="ctrd apparmor seccomp netgo osusergo providerless urfave_cli_no_docs static_build sqlite_omit_load_extension"
