@@ -1,9 +1,11 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 PYTHON := .venv/bin/python
+STARTED := $(shell date +%s)
+ELAPSED = $$(($$(date +%s) - $(STARTED))) s
 SCRIPTS := env.sh $(wildcard toolchain/*.sh toolchain/*/build.sh localhosts/files/*.sh)
 
-.PHONY: help setup table preview policy test check format hosts hosts-down
+.PHONY: help up down setup model table status test check format hosts hosts-down
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,10 +16,31 @@ help: ## this list
 	@.venv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@
 
+up: hosts model ## from a clean clone to an answered inference on two edge hosts of this machine (root)
+	@echo "stack local: pulumi up …  [$(ELAPSED)]"
+	@. ./env.sh && pulumi stack select --create local && pulumi up --yes --stack local --policy-pack policies
+	@. ./env.sh && $(PYTHON) -m status --stack local
+	@. ./env.sh && $(PYTHON) -m workloads query "$$(pulumi stack output --stack local --json | jq -r '.endpoints["ai-inference"]')"
+	@echo "up in $(ELAPSED); take it away: make down"
+
+down: ## take away what `make up` made: the stack, its hosts and their disks (the cache of builds stays)
+	@. ./env.sh; if [ -d .state/pulumi/.pulumi/stacks/edge-inference ] && pulumi stack select local 2>/dev/null; then \
+		pulumi destroy --yes --skip-preview --stack local || echo "destroy failed; the hosts' disks go anyway"; \
+		pulumi stack rm --yes --force --preserve-config --stack local; \
+		sed -i '/^encryptionsalt:/d' stacks/Pulumi.local.yaml; \
+	fi
+	@$(PYTHON) -m localhosts delete
+
 setup: ## build what is missing: Python environment, Pulumi, K3s, cosign (cold: about 40 minutes on two cores)
 	@toolchain/bootstrap.sh
 	@$(MAKE) --no-print-directory .venv/.installed
 	@$(PYTHON) -m toolchain build
+
+model: setup ## build, compile and sign the sample model's image
+	@. ./env.sh && $(PYTHON) -m workloads build
+
+status: ## nodes, pods and what runs them
+	@. ./env.sh && $(PYTHON) -m status
 
 table: .venv/.installed ## parts wanted, found, and from where
 	@$(PYTHON) -m toolchain
@@ -36,7 +59,7 @@ check: .venv/.installed ## lint, types, shell scripts
 	@for script in components/scripts/*.sh; do cat components/scripts/lib.sh $$script | shellcheck -s sh -e SC2034,SC2317 -; done # as a step runs it
 	@echo "check: clean"
 
-test: setup check ## everything: checks, unit, policy and host tests
+test: model check ## everything: checks, unit, policy, host and end-to-end tests
 	@. ./env.sh && $(PYTHON) -m pytest
 
 format: .venv/.installed ## format the code

@@ -2,7 +2,7 @@
 # Installs what this machine itself needs on a bare Debian 12: nothing is compiled outside the build root.
 set -eu
 packages="python3 python3-venv git ca-certificates debootstrap systemd-container iproute2 iptables nftables
-	openssh-client shellcheck zstd"
+	openssh-client shellcheck zstd jq"
 missing=""
 for package in $packages; do
 	dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package"
