@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from stacks.settings import PROJECT, Settings, parse
-
-REPO = Path(__file__).resolve().parent.parent
 
 
 class StatusError(Exception):
@@ -33,7 +30,7 @@ class Stack:
 
 
 def read_stack(name: str) -> Stack:
-    """Reads a stack's settings and outputs.
+    """Reads the settings and outputs of a stack of the project in the working folder.
 
     Raises:
         StatusError: Pulumi can't read it, or it is not up.
@@ -54,7 +51,7 @@ def read_stack(name: str) -> Stack:
 
 def _pulumi(*arguments: str) -> dict[str, Any]:
     try:
-        done = subprocess.run(["pulumi", *arguments], cwd=REPO, capture_output=True, text=True, check=False)
+        done = subprocess.run(["pulumi", *arguments], capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise StatusError("pulumi is not on PATH: run `. ./env.sh` first") from None
     if done.returncode != 0:

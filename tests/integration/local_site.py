@@ -1,0 +1,137 @@
+"""A site on hosts of its own: the real program, engine and policy pack, beside whatever else runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+STACK = "test"
+
+
+@dataclass(frozen=True)
+class LocalSite:
+    """Hosts and the stack `test` of this project's program.
+
+    Args:
+        folder: holds keys, state and a project whose program is this checkout's.
+        prefix: name of the set of hosts; they are PREFIX-1 (server) and PREFIX-2 (agent).
+        subnet: the first three numbers of their network, for example "10.216.4".
+    """
+
+    folder: Path
+    prefix: str
+    subnet: str
+
+    @property
+    def names(self) -> list[str]:
+        """The hosts."""
+        return [f"{self.prefix}-1", f"{self.prefix}-2"]
+
+    @property
+    def project(self) -> Path:
+        """Where `pulumi` runs."""
+        return self.folder / "project"
+
+    def create(self) -> None:
+        """Makes the hosts and the project."""
+        self.localhosts("create")
+        self.project.mkdir()
+        for name in ("__main__.py", "components", "stacks", "policies", ".artifacts"):
+            (self.project / name).symlink_to(CHECKOUT / name)
+        (self.folder / "state").mkdir()
+        (self.project / "config").mkdir()
+        settings = yaml.safe_load((CHECKOUT / "Pulumi.yaml").read_text())
+        settings["stackConfigDir"] = "config"
+        settings["runtime"]["options"]["virtualenv"] = sys.prefix
+        (self.project / "Pulumi.yaml").write_text(yaml.safe_dump(settings))
+        self.pulumi("stack", "init").check_returncode()
+        self.configure()
+
+    def configure(self, **changes: Any) -> None:
+        """Writes the stack's settings: those of the embedded default on these hosts, with changes."""
+        file = self.project / "config" / f"Pulumi.{STACK}.yaml"
+        kept = yaml.safe_load(file.read_text())
+        config = yaml.safe_load((CHECKOUT / "stacks/Pulumi.local.yaml").read_text())["config"]
+        for number, host in enumerate(config["edge-inference:hosts"], start=1):
+            name = f"{self.prefix}-{number}"
+            host |= {
+                "name": name,
+                "address": f"{self.subnet}.{10 + number}",
+                "privateKeyFile": str(self.folder / "hosts/id_ed25519"),
+                "hostKeyFile": str(self.folder / f"hosts/{name}/ssh_host_ed25519_key.pub"),
+            }
+        for key, value in changes.items():
+            config[f"edge-inference:{key}"] = value
+        file.write_text(yaml.safe_dump(kept | {"config": config}))
+
+    def localhosts(self, *words: str) -> None:
+        """Runs `python -m localhosts` for these hosts."""
+        fleet = ["--prefix", self.prefix, "--subnet", f"{self.subnet}.0/24"]
+        command = [sys.executable, "-m", "localhosts", *words, *fleet, "--state", str(self.folder / "hosts")]
+        subprocess.run(command, cwd=CHECKOUT, check=True, timeout=900)
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Runs a command as a user of this stack does."""
+        environment = os.environ | {
+            "PULUMI_BACKEND_URL": (self.folder / "state").as_uri(),
+            "PULUMI_CONFIG_PASSPHRASE": "platform-test",
+            "PYTHONPATH": str(CHECKOUT),
+        }
+        environment.pop("PULUMI_CONFIG_PASSPHRASE_FILE", None)
+        return subprocess.run(
+            command,
+            cwd=self.project,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+
+    def pulumi(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Runs `pulumi` on the stack."""
+        return self.run("pulumi", *words, "--stack", STACK, "--non-interactive")
+
+    def output(self, name: str) -> Any:
+        """A stack output."""
+        return json.loads(self.pulumi("stack", "output", name, "--json").stdout)
+
+    def ssh(self, name: str, command: str) -> str:
+        """What a command prints on a host."""
+        known = self.folder / f"{name}.known"
+        address = f"{self.subnet}.{10 + int(name.rsplit('-', 1)[1])}"
+        known.write_text(f"{address} {(self.folder / f'hosts/{name}/ssh_host_ed25519_key.pub').read_text()}")
+        options = [
+            "-i",
+            str(self.folder / "hosts/id_ed25519"),
+            "-o",
+            f"UserKnownHostsFile={known}",
+            "-o",
+            "BatchMode=yes",
+        ]
+        done = subprocess.run(
+            ["ssh", *options, f"root@{address}", command],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        return done.stdout
+
+    def traces(self, name: str) -> list[str]:
+        """What could stay on a host: files, units, mounts, links, firewall rules, processes."""
+        command = (
+            "find /usr/local /opt /etc /var/lib /root /home -xdev -not -path '/var/lib/systemd/*' | sort;"
+            " systemctl list-unit-files --no-legend | sort; ip -br link | cut -d' ' -f1 | cut -d@ -f1 | sort;"
+            " cut -d' ' -f2,3 /proc/mounts | sort; iptables-save | grep -E '^[-:]' | sed 's/ \\[.*//';"
+            " ps -e -o comm= | grep -E 'shim|k3s|wasm' || true"
+        )
+        return self.ssh(name, command).splitlines()
