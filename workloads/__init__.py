@@ -1,0 +1,1 @@
+"""The inference server as wasm, the models it serves, and their images."""

@@ -1,0 +1,95 @@
+"""Writes OCI image archives whose bytes depend on their content only."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+LAYER = "application/vnd.oci.image.layer.v1.tar"
+NAME = "io.containerd.image.name"
+
+
+def layer(files: dict[str, bytes]) -> bytes:
+    """A layer as an uncompressed tar: the files and their folders, owned by root, without times.
+
+    Args:
+        files: path in the image, without a leading slash, to content.
+    """
+    folders = {str(parent) for path in files for parent in Path(path).parents if str(parent) != "."}
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for path in sorted({*folders, *files}):
+            entry = tarfile.TarInfo(path)
+            if path in files:
+                entry.size, entry.mode = len(files[path]), 0o644
+                tar.addfile(entry, io.BytesIO(files[path]))
+            else:
+                entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+                tar.addfile(entry)
+    return buffer.getvalue()
+
+
+def image(layers: list[bytes], entrypoint: list[str], env: dict[str, str]) -> tuple[str, dict[str, bytes]]:
+    """An image for platform wasip1/wasm.
+
+    Returns:
+        The manifest's digest, and every blob by its digest.
+    """
+    blobs: dict[str, bytes] = {}
+
+    def add(content: bytes, media_type: str) -> dict[str, Any]:
+        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        blobs[digest] = content
+        return {"mediaType": media_type, "digest": digest, "size": len(content)}
+
+    described = [add(content, LAYER) for content in layers]
+    config = {
+        "architecture": "wasm",
+        "os": "wasip1",
+        "config": {"Entrypoint": entrypoint, "Env": [f"{key}={value}" for key, value in sorted(env.items())]},
+        "rootfs": {"type": "layers", "diff_ids": [entry["digest"] for entry in described]},
+    }
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": add(_json(config), CONFIG),
+        "layers": described,
+    }
+    return add(_json(manifest), MANIFEST)["digest"], blobs
+
+
+def archive(name: str, digest: str, blobs: dict[str, bytes], target: Path) -> None:
+    """Writes an OCI layout as a tar that containerd imports under two names: the tag's and the digest's.
+
+    Without the second name the kubelet, told a digest, would ask a registry.
+
+    Args:
+        name: image with tag, such as `edge.local/models/digits:v1`.
+        digest: of the manifest.
+        blobs: every blob by its digest.
+        target: the archive; replaced only when it is whole.
+    """
+    repository = name.rpartition(":")[0]
+    entry = {"mediaType": MANIFEST, "digest": digest, "size": len(blobs[digest])}
+    names = [name, f"{repository}@{digest}"]
+    index = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [{**entry, "annotations": {NAME: each}} for each in names],
+    }
+    files = {f"blobs/{digest.replace(':', '/')}": content for digest, content in blobs.items()}
+    files["index.json"] = _json(index)
+    files["oci-layout"] = _json({"imageLayoutVersion": "1.0.0"})
+    partial = target.with_suffix(".partial")
+    partial.write_bytes(layer(files))
+    partial.replace(target)
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
