@@ -76,19 +76,32 @@ def archive(name: str, digest: str, blobs: dict[str, bytes], target: Path) -> No
         target: the archive; replaced only when it is whole.
     """
     repository = name.rpartition(":")[0]
-    entry = {"mediaType": MANIFEST, "digest": digest, "size": len(blobs[digest])}
-    names = [name, f"{repository}@{digest}"]
-    index = {
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.index.v1+json",
-        "manifests": [{**entry, "annotations": {NAME: each}} for each in names],
-    }
-    files = {f"blobs/{digest.replace(':', '/')}": content for digest, content in blobs.items()}
-    files["index.json"] = _json(index)
-    files["oci-layout"] = _json({"imageLayoutVersion": "1.0.0"})
+    files = _layout(digest, blobs, [{NAME: name}, {NAME: f"{repository}@{digest}"}])
     partial = target.with_suffix(".partial")
     partial.write_bytes(layer(files))
     partial.replace(target)
+
+
+def write_layout(digest: str, blobs: dict[str, bytes], folder: Path) -> None:
+    """Writes an OCI layout of one image as a folder."""
+    for path, content in _layout(digest, blobs, [{}]).items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+
+
+def _layout(digest: str, blobs: dict[str, bytes], annotations: list[dict[str, str]]) -> dict[str, bytes]:
+    """The files of a layout whose index lists the manifest once for each set of annotations."""
+    entry = {"mediaType": MANIFEST, "digest": digest, "size": len(blobs[digest])}
+    index = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [{**entry, "annotations": each} for each in annotations],
+    }
+    return {
+        **{f"blobs/{digest.replace(':', '/')}": content for digest, content in blobs.items()},
+        "index.json": _json(index),
+        "oci-layout": _json({"imageLayoutVersion": "1.0.0"}),
+    }
 
 
 def _json(value: object) -> bytes:

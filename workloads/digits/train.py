@@ -6,6 +6,7 @@ Everything random has a fixed seed, so the same packages give the same model.
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ BRIGHTEST = 16.0
 
 
 def export(classifier: MLPClassifier) -> onnx.ModelProto:
-    """The classifier as a graph: input `pixels` FP32 [N, 64] as scanned, output `probabilities` FP32 [N, 10]."""
+    """The classifier as a graph: input `pixels` FP32 [N, 64], as scanned; output `probabilities`."""
     nodes = [helper.make_node("Div", ["pixels", "brightest"], ["scaled"], name="scale")]
     weights = [numpy_helper.from_array(np.array(BRIGHTEST, np.float32), "brightest")]
     previous = "scaled"
@@ -49,7 +50,7 @@ def export(classifier: MLPClassifier) -> onnx.ModelProto:
 
 
 def train(folder: Path) -> float:
-    """Writes model.onnx and test.npz (`pixels`, `labels`: the quarter not trained on) into a folder.
+    """Writes model.onnx, test.npz (`pixels`, `labels`: the quarter not trained on) and accuracy.json.
 
     Args:
         folder: where to; made if it is missing.
@@ -66,7 +67,9 @@ def train(folder: Path) -> float:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(export(classifier).SerializeToString(deterministic=True))
     np.savez(folder / "test.npz", pixels=unseen.astype(np.float32), labels=unseen_labels.astype(np.int64))
-    return float(classifier.score(unseen / BRIGHTEST, unseen_labels))
+    accuracy = float(classifier.score(unseen / BRIGHTEST, unseen_labels))
+    (folder / "accuracy.json").write_text(json.dumps({"accuracy": accuracy, "test": len(unseen)}) + "\n")
+    return accuracy
 
 
 def main() -> None:

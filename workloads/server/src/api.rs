@@ -39,7 +39,10 @@ impl Service {
             None => (None, path),
         };
         if let Some(name) = name.filter(|name| *name != self.name) {
-            return Response::error(404, &format!("there is no model {name:?}; this server has {:?}", self.name));
+            return Response::error(
+                404,
+                &format!("there is no model {name:?}; this server has {:?}", self.name),
+            );
         }
         let allowed = match (name.is_some(), rest) {
             (true, "infer") | (false, "/infer") => "POST",
@@ -90,9 +93,10 @@ impl Service {
         let start = Instant::now();
         let results = self.graph.run(inputs)?;
         self.metrics.inference(start.elapsed());
-        let chosen = ports.iter().zip(&results).filter(|(port, _)| {
-            wanted.is_empty() || wanted.iter().any(|output| output.name == port.name)
-        });
+        let chosen = ports
+            .iter()
+            .zip(&results)
+            .filter(|(port, _)| wanted.is_empty() || wanted.iter().any(|output| output.name == port.name));
         Ok(Response::json(&InferResponse {
             model_name: &self.name,
             model_version: VERSION,

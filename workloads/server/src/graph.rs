@@ -31,7 +31,8 @@ impl Graph {
         let model = Model::parse(file).map_err(|why| format!("not a usable ONNX file: {why}"))?;
         let graph = Graph::plan(model)?;
         let zeros = graph.inputs.iter().map(|port| {
-            let shape: Vec<usize> = port.shape.iter().map(|&size| usize::try_from(size).unwrap_or(1)).collect();
+            let shape: Vec<usize> =
+                port.shape.iter().map(|&size| usize::try_from(size).unwrap_or(1)).collect();
             let total = count(&shape).ok_or_else(|| format!("input {:?} is too large", port.name))?;
             Ok(Tensor::f32(shape, vec![0.0; total]))
         });

@@ -32,7 +32,9 @@ pub fn parse(buffer: &[u8]) -> Parsed {
     let mut head = httparse::Request::new(&mut headers);
     let length = match head.parse(buffer) {
         Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD => length,
-        Ok(httparse::Status::Partial) if buffer.len() <= MAX_HEAD => return Parsed::Partial { expects: false },
+        Ok(httparse::Status::Partial) if buffer.len() <= MAX_HEAD => {
+            return Parsed::Partial { expects: false };
+        }
         Ok(_) | Err(httparse::Error::TooManyHeaders) => {
             return Parsed::Bad(Response::error(431, &format!("the request head is over {MAX_HEAD} bytes")));
         }
@@ -41,7 +43,9 @@ pub fn parse(buffer: &[u8]) -> Parsed {
     let find = |name: &str| {
         head.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
     };
-    let is = |name: &str, value: &str| find(name).is_some_and(|found| found.eq_ignore_ascii_case(value.as_bytes()));
+    let is = |name: &str, value: &str| {
+        find(name).is_some_and(|found| found.eq_ignore_ascii_case(value.as_bytes()))
+    };
     if find("transfer-encoding").is_some() {
         return Parsed::Bad(Response::error(411, "send the body with Content-Length, not in chunks"));
     }

@@ -42,8 +42,16 @@ impl Metrics {
         let mut family = |name: &str, kind: &str, help: &str, samples: &str| {
             let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{samples}");
         };
-        let requests = self.requests.iter().map(|(code, count)| format!("http_requests_total{{code=\"{code}\"}} {count}\n"));
-        family("http_requests_total", "counter", "Requests answered, by status code.", &requests.collect::<String>());
+        let requests = self
+            .requests
+            .iter()
+            .map(|(code, count)| format!("http_requests_total{{code=\"{code}\"}} {count}\n"));
+        family(
+            "http_requests_total",
+            "counter",
+            "Requests answered, by status code.",
+            &requests.collect::<String>(),
+        );
         let name = "inference_duration_seconds";
         let mut samples = String::new();
         for (bound, count) in BUCKETS.iter().zip(self.buckets) {
@@ -53,7 +61,8 @@ impl Metrics {
         let _ = writeln!(samples, "{name}_sum {}\n{name}_count {}", self.seconds, self.inferences);
         family(name, "histogram", "Time in the model, without HTTP.", &samples);
         let label = model.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        let load = format!("model_load_milliseconds{{model=\"{label}\"}} {}\n", self.load.as_secs_f64() * 1e3);
+        let load =
+            format!("model_load_milliseconds{{model=\"{label}\"}} {}\n", self.load.as_secs_f64() * 1e3);
         family("model_load_milliseconds", "gauge", "Time to read, check and try the model at start.", &load);
         let open = format!("http_connections {}\n", self.connections);
         family("http_connections", "gauge", "Open connections.", &open);

@@ -154,9 +154,9 @@ fn tensor(message: &[u8]) -> Result<(String, Tensor), String> {
     let data = match (kind, raw) {
         (FLOAT, Some(raw)) => Data::F32(floats(raw)?.collect()),
         (FLOAT, None) => Data::F32(singles),
-        (INT64, Some(raw)) => {
-            Data::I64(raw.chunks_exact(8).map(|c| i64::from_le_bytes(c.try_into().unwrap_or_default())).collect())
-        }
+        (INT64, Some(raw)) => Data::I64(
+            raw.chunks_exact(8).map(|c| i64::from_le_bytes(c.try_into().unwrap_or_default())).collect(),
+        ),
         (INT64, None) => Data::I64(ints),
         _ => return Err(format!("{name:?} has element type {kind}; FLOAT (1) and INT64 (7) are supported")),
     };

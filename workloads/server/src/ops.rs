@@ -45,7 +45,9 @@ impl Op {
             "Relu" => Op::Unary(|x| if x < 0.0 { 0.0 } else { x }),
             "Sigmoid" => Op::Unary(|x| 1.0 / (1.0 + (-x).exp())),
             "Tanh" => Op::Unary(f32::tanh),
-            "Softmax" if opset < 13 => return Err(format!("of opset {opset} is not supported; convert to 13")),
+            "Softmax" if opset < 13 => {
+                return Err(format!("of opset {opset} is not supported; convert to 13"));
+            }
             "Softmax" => Op::Softmax { axis: int("axis", -1) },
             "Reshape" => Op::Reshape { allow_zero: int("allowzero", 0) != 0 },
             "Flatten" => Op::Flatten { axis: int("axis", 1) },
@@ -82,7 +84,10 @@ impl Op {
             Op::Reshape { allow_zero } => reshape(first, at(1)?.ints()?, *allow_zero),
             Op::Flatten { axis } => {
                 let (head, tail) = first.shape.split_at(axis_of(*axis, first.shape.len() + 1)?);
-                Ok(Tensor { shape: vec![head.iter().product(), tail.iter().product()], data: first.data.clone() })
+                Ok(Tensor {
+                    shape: vec![head.iter().product(), tail.iter().product()],
+                    data: first.data.clone(),
+                })
             }
             Op::Identity => Ok(first.clone()),
             Op::CastToFloat => Ok(Tensor::f32(first.shape.clone(), first.as_floats().into_owned())),
@@ -165,17 +170,22 @@ fn binary(a: &Tensor, b: &Tensor, function: fn(f32, f32) -> f32) -> Result<Tenso
     let out = if a.shape == b.shape {
         left.iter().zip(right).map(|(&x, &y)| function(x, y)).collect()
     } else if left.len() == total && is_tail(&b.shape, &shape) {
-        left.chunks(right.len().max(1)).flat_map(|row| row.iter().zip(right).map(|(&x, &y)| function(x, y))).collect()
+        left.chunks(right.len().max(1))
+            .flat_map(|row| row.iter().zip(right).map(|(&x, &y)| function(x, y)))
+            .collect()
     } else {
         let (steps_a, steps_b) = (steps(&a.shape, &shape), steps(&b.shape, &shape));
-        (0..total).map(|flat| function(left[offset(flat, &shape, &steps_a)], right[offset(flat, &shape, &steps_b)])).collect()
+        (0..total)
+            .map(|flat| function(left[offset(flat, &shape, &steps_a)], right[offset(flat, &shape, &steps_b)]))
+            .collect()
     };
     Ok(Tensor::f32(shape, out))
 }
 
 fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     let rank = if a.len() > b.len() { a.len() } else { b.len() };
-    let size = |shape: &[usize], axis: usize| (axis + shape.len()).checked_sub(rank).map_or(1, |at| shape[at]);
+    let size =
+        |shape: &[usize], axis: usize| (axis + shape.len()).checked_sub(rank).map_or(1, |at| shape[at]);
     (0..rank)
         .map(|axis| match (size(a, axis), size(b, axis)) {
             (x, y) if x == y || y == 1 => Some(x),

@@ -84,7 +84,8 @@ impl<'de> Visitor<'de> for Collect<'_> {
 impl InferRequest {
     /// The tensors in the order of the model's inputs; the error names the input and what was found.
     pub fn tensors(&mut self, ports: &[Port]) -> Result<Vec<Tensor>, String> {
-        if let Some(other) = self.inputs.iter().find(|input| ports.iter().all(|port| port.name != input.name)) {
+        if let Some(other) = self.inputs.iter().find(|input| ports.iter().all(|port| port.name != input.name))
+        {
             let names: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();
             return Err(format!("the model has no input {:?}; it has {names:?}", other.name));
         }
@@ -98,17 +99,30 @@ impl InferRequest {
             return Err(format!("input {name:?} must be there once"));
         };
         if input.datatype != port.datatype {
-            return Err(format!("input {name:?} has datatype {:?}; the model wants {}", input.datatype, port.datatype));
+            return Err(format!(
+                "input {name:?} has datatype {:?}; the model wants {}",
+                input.datatype, port.datatype
+            ));
         }
         let fits = input.shape.len() == port.shape.len()
-            && input.shape.iter().zip(&port.shape).all(|(&size, &want)| size > 0 && (want == -1 || size == want));
+            && input
+                .shape
+                .iter()
+                .zip(&port.shape)
+                .all(|(&size, &want)| size > 0 && (want == -1 || size == want));
         if !fits {
-            return Err(format!("input {name:?} has shape {:?}; the model wants {:?}", input.shape, port.shape));
+            return Err(format!(
+                "input {name:?} has shape {:?}; the model wants {:?}",
+                input.shape, port.shape
+            ));
         }
         let shape: Vec<usize> = input.shape.iter().filter_map(|&size| usize::try_from(size).ok()).collect();
         if count(&shape) != Some(input.data.0.len()) {
             let length = input.data.0.len();
-            return Err(format!("input {name:?} has {length} numbers; its shape {:?} needs others", input.shape));
+            return Err(format!(
+                "input {name:?} has {length} numbers; its shape {:?} needs others",
+                input.shape
+            ));
         }
         Ok(Tensor::f32(shape, std::mem::take(&mut input.data.0)))
     }

@@ -31,6 +31,7 @@ struct Connection {
 /// Answers requests for as long as the process lives.
 pub fn serve(port: u16, mut service: Service) -> io::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port), true)?;
+    println!("listening on port {port}");
     let mut connections: Vec<Option<Connection>> = Vec::new();
     loop {
         let events = poll(&subscriptions(&listener, &connections))?;
