@@ -52,17 +52,15 @@ def show(stack: Stack) -> bool:
     )
     rows = []
     for pod in found:
-        process = running.get(pod.container)
         state = "no" if pod.start_seconds is None else f"after {pod.start_seconds:.0f} s"
-        proof = (
-            [str(process.pid), process.program, process.library, f"{process.rss_mib:.0f}"] if process else []
-        )
-        rows.append([pod.name, pod.node, state, pod.runtime_class, *(proof or ["-"] * 4)])
-    _table(
-        "pods",
-        ["pod", "node", "ready", "runtimeClassName", "pid", "program", "library in it", "RSS MiB"],
-        rows,
-    )
+        rows.append([pod.name, pod.node, state, pod.runtime_class])
+    _table("pods", ["pod", "node", "ready", "runtimeClassName"], rows)
+    for pod in found:
+        if process := running.get(pod.container):
+            console.print(
+                f"{pod.name}: process {process.pid} on {pod.node} is {process.program}"
+                f" with {process.library or 'no WasmEdge library'} in it, {process.rss_mib:.0f} MiB resident"
+            )
     for version in sorted({process.version for process in running.values()}):
         console.print(f"on the hosts: {version}")
     for name, url in stack.endpoints.items():

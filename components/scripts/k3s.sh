@@ -14,9 +14,14 @@ node_ready() {
         -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}' 2>/dev/null)" = True ]
 }
 
+# A node says Ready a moment before flannel has its subnet, and a pod that comes in between waits for a retry.
+flannel_ready() {
+    [ ! -e /var/lib/rancher/k3s/agent/etc/flannel/net-conf.json ] || [ -s /run/flannel/subnet.env ]
+}
+
 wait_ready() {
     told=0
-    until node_ready; do
+    until node_ready && flannel_ready; do
         waited=$(($(date +%s) - started))
         if [ "$waited" -ge "$WAIT_SECONDS" ]; then
             journalctl -u "$unit" -n 25 --no-pager -o cat | cut -c1-300 >&2
