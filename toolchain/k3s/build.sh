@@ -34,6 +34,9 @@ go build -ldflags "-s -w" -o "$work/data/bin/" github.com/containerd/containerd/
 	github.com/containernetworking/plugins/plugins/ipam/host-local github.com/containernetworking/plugins/plugins/meta/portmap \
 	github.com/containernetworking/plugins/plugins/meta/bandwidth github.com/containernetworking/plugins/plugins/meta/firewall)
 
+# The operator's own kubectl, of the cluster's version.
+go build -ldflags "$flags" -o "$OUT/bin/" k8s.io/kubernetes/cmd/kubectl
+
 cd "$work/data/bin"
 for name in containerd crictl ctr kubectl k3s-agent k3s-server k3s-token k3s-etcd-snapshot k3s-secrets-encrypt \
 	k3s-certificate k3s-completion; do
@@ -73,11 +76,3 @@ cat "$work/wrapper" "$work/data.tar.zst" >"$OUT/k3s"
 chmod 755 "$OUT/k3s"
 cp "$k3s/install.sh" "$OUT/k3s-install.sh"
 chmod 755 "$OUT/k3s-install.sh"
-
-# The images K3s itself asks for, by the names its release gives them: no registry is needed.
-mkdir "$work/images"
-go build -ldflags "-s -w" -o "$work/images/" ./images/pause ./images/klipper-lb
-go run ./images/archive "$work/images.tar" \
-	"docker.io/rancher/mirrored-pause:3.6=$work/images/pause" \
-	"docker.io/rancher/klipper-lb:v0.4.7=$work/images/klipper-lb"
-zstd -q -12 "$work/images.tar" -o "$OUT/k3s-images.tar.zst"
