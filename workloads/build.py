@@ -66,10 +66,9 @@ def server_folder() -> Path:
     """The folder in the cache with server.wasm and portable.wasm."""
     root, parts = load()
     wasmedge = next(part.version for part in parts if part.name == "wasmedge")
-    script = FOLDER / "build-server.sh"
     sources = b"".join(
         str(file.relative_to(FOLDER)).encode() + b"\0" + file.read_bytes()
-        for file in [*source_files(FOLDER / "server"), script]
+        for file in [*source_files(FOLDER / "server"), FOLDER / "build-server.sh", FOLDER / "aot.sh"]
     )
 
     def compile_server(out: Path) -> None:

@@ -73,12 +73,15 @@ def archive(name: str, digest: str, blobs: dict[str, bytes], target: Path) -> No
         name: image with tag, such as `edge.local/models/digits:v1`.
         digest: of the manifest.
         blobs: every blob by its digest.
-        target: the archive; replaced only when it is whole.
+        target: the archive; replaced only by a whole one, and only when it differs.
     """
     repository = name.rpartition(":")[0]
     files = _layout(digest, blobs, [{NAME: name}, {NAME: f"{repository}@{digest}"}])
+    content = layer(files)
+    if target.is_file() and target.read_bytes() == content:
+        return
     partial = target.with_suffix(".partial")
-    partial.write_bytes(layer(files))
+    partial.write_bytes(content)
     partial.replace(target)
 
 

@@ -76,7 +76,9 @@ def make_key() -> None:
     Raises:
         BuildError: there is no passphrase, or no cosign.
     """
-    os.environ["PATH"] = f"{STATE / 'bin'}:{os.environ['PATH']}"  # as env.sh sets it
+    programs = str(STATE / "bin")
+    if programs not in os.environ["PATH"].split(":"):
+        os.environ["PATH"] = f"{programs}:{os.environ['PATH']}"  # as env.sh sets it
     for program in ("cosign", "crane"):
         if shutil.which(program) is None:
             raise BuildError(f"{program} is missing: run `make setup`")
@@ -90,6 +92,7 @@ def make_key() -> None:
     public = _run("cosign", "public-key", f"--key={KEY}")
     if not PUBLIC_KEY.is_file() or PUBLIC_KEY.read_text() != public:
         PUBLIC_KEY.write_text(public)
+        verify.cache_clear()
 
 
 def _run(*command: str) -> str:

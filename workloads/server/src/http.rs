@@ -138,3 +138,56 @@ fn reason(status: u16) -> &'static str {
         _ => "Internal Server Error",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(bytes: &[u8]) -> u16 {
+        match parse(bytes) {
+            Parsed::Bad(response) => response.status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_request_comes_in_pieces() {
+        let whole = b"POST /infer?x=1 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n{}\nGET";
+        for end in 0..whole.len() - 3 {
+            assert_eq!(parse(&whole[..end]), Parsed::Partial { expects: false }, "{end} bytes");
+        }
+        let Parsed::Whole(request, length) = parse(whole) else { panic!() };
+        assert_eq!(
+            (request.method.as_str(), request.path.as_str(), request.keep_alive),
+            ("POST", "/infer", true)
+        );
+        assert_eq!((request.body.as_slice(), length), (b"{}\n".as_slice(), whole.len() - 3));
+    }
+
+    #[test]
+    fn a_client_may_wait_for_continue() {
+        let head = b"POST /infer HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
+        assert_eq!(parse(head), Parsed::Partial { expects: true });
+    }
+
+    #[test]
+    fn connections_end_when_asked_for() {
+        let keeps =
+            |text: &str| matches!(parse(text.as_bytes()), Parsed::Whole(request, _) if request.keep_alive);
+        assert!(keeps("GET / HTTP/1.1\r\n\r\n"));
+        assert!(!keeps("GET / HTTP/1.1\r\nConnection: Close\r\n\r\n"));
+        assert!(!keeps("GET / HTTP/1.0\r\n\r\n"));
+        assert!(keeps("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"));
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused() {
+        assert_eq!(status(b"\x16\x03\x01 TLS\r\n\r\n"), 400);
+        assert_eq!(status(b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n"), 400);
+        assert_eq!(status(b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"), 400);
+        assert_eq!(status(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"), 411);
+        assert_eq!(status(b"POST / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n"), 413);
+        assert_eq!(status(format!("GET /{} HTTP/1.1\r\n", "a".repeat(MAX_HEAD)).as_bytes()), 431);
+        assert_eq!(status(format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(65)).as_bytes()), 431);
+    }
+}

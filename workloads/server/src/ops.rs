@@ -290,3 +290,55 @@ fn reshape(input: &Tensor, wanted: &[i64], allow_zero: bool) -> Result<Tensor, S
     }
     Ok(Tensor { shape, data: input.data.clone() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(shape: &[usize]) -> Tensor {
+        let total = count(shape).unwrap();
+        Tensor::f32(shape.to_vec(), (0..total).map(|value| value as f32).collect())
+    }
+
+    #[test]
+    fn shapes_broadcast_as_in_numpy() {
+        assert_eq!(broadcast(&[3, 1], &[4]), Some(vec![3, 4]));
+        assert_eq!(broadcast(&[], &[2, 2]), Some(vec![2, 2]));
+        assert_eq!(broadcast(&[3], &[4]), None);
+        let sum = binary(&counted(&[2, 1]), &counted(&[1, 3]), |x, y| 10.0 * x + y).unwrap();
+        assert_eq!(sum, Tensor::f32(vec![2, 3], vec![0., 1., 2., 10., 11., 12.]));
+        let sum = binary(&counted(&[2, 2]), &counted(&[1, 2]), |x, y| x + y).unwrap();
+        assert_eq!(sum, Tensor::f32(vec![2, 2], vec![0., 2., 2., 4.]));
+    }
+
+    #[test]
+    fn products_check_their_shapes() {
+        let product = matmul(&counted(&[2, 3]), &counted(&[3, 2])).unwrap();
+        assert_eq!(product, Tensor::f32(vec![2, 2], vec![10., 13., 28., 40.]));
+        assert!(matmul(&counted(&[2, 3]), &counted(&[2, 3])).unwrap_err().contains("do not fit"));
+        assert!(gemm(&counted(&[1, 2]), &counted(&[2, 2]), Some(&counted(&[3, 2])), 1.0, 1.0).is_err());
+        assert_eq!(
+            turned(&counted(&[2, 2]), true).unwrap().unwrap().data,
+            Tensor::f32(vec![], vec![0., 2., 1., 3.]).data
+        );
+    }
+
+    #[test]
+    fn reshaping_keeps_the_elements() {
+        let shape = |wanted: &[i64]| reshape(&counted(&[2, 3]), wanted, false).map(|tensor| tensor.shape);
+        assert_eq!(shape(&[-1]), Ok(vec![6]));
+        assert_eq!(shape(&[0, -1, 1]), Ok(vec![2, 3, 1]));
+        for wrong in [&[4, -1][..], &[-1, -1], &[7], &[-2, 3], &[1, 1, 0]] {
+            assert!(shape(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn axes_may_be_counted_from_the_end() {
+        assert_eq!(argmax(&counted(&[2, 3]), -1, false).unwrap(), Tensor::i64(vec![2], vec![2, 2]));
+        assert_eq!(argmax(&counted(&[2, 3]), 0, true).unwrap(), Tensor::i64(vec![1, 3], vec![1, 1, 1]));
+        assert!(softmax(&counted(&[2]), 1).is_err());
+        let even = softmax(&Tensor::f32(vec![2, 2], vec![1000.0; 4]), 0).unwrap();
+        assert_eq!(even, Tensor::f32(vec![2, 2], vec![0.5; 4]));
+    }
+}

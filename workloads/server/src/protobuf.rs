@@ -114,3 +114,31 @@ fn varint(message: &mut &[u8]) -> Result<u64, String> {
     }
     Err("a number is longer than 64 bits".into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_come_in_order() {
+        let message = [0x08, 0x96, 0x01, 0x12, 0x02, b'h', b'i', 0x1d, 0, 0, 0x80, 0x3f];
+        let mut seen = Vec::new();
+        fields(&message, |number, value| {
+            seen.push((number, value.int().ok(), value.text().ok(), value.float().ok()));
+            Ok(())
+        })
+        .unwrap();
+        let wanted =
+            [(1, Some(150), None, None), (2, None, Some("hi".into()), None), (3, None, None, Some(1.0))];
+        assert_eq!(seen, wanted);
+    }
+
+    #[test]
+    fn what_is_cut_off_is_an_error() {
+        for message in [&[0x08][..], &[0x08, 0x80], &[0x12, 0x05, b'h'], &[0x1d, 0, 0], &[0x0b], &[0xff; 12]]
+        {
+            assert!(fields(message, |_, _| Ok(())).is_err(), "{message:?}");
+        }
+        assert!(floats(&[0; 5]).is_err());
+    }
+}

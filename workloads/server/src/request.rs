@@ -116,7 +116,9 @@ impl InferRequest {
                 input.shape, port.shape
             ));
         }
-        let shape: Vec<usize> = input.shape.iter().filter_map(|&size| usize::try_from(size).ok()).collect();
+        // Addresses have 32 bits here: a size beyond them is one that no body has numbers for.
+        let size = |&size| usize::try_from(size).unwrap_or(usize::MAX);
+        let shape: Vec<usize> = input.shape.iter().map(size).collect();
         if count(&shape) != Some(input.data.0.len()) {
             let length = input.data.0.len();
             return Err(format!(
