@@ -5,13 +5,15 @@ use std::net::{Ipv4Addr, Shutdown};
 use std::time::{Duration, Instant, SystemTime};
 
 use inference::api::Service;
-use inference::http::{self, Parsed, Response};
+use inference::http::{self, Parsed};
 use wasmedge_wasi_socket::poll::{EventType, Subscription, poll};
 use wasmedge_wasi_socket::{TcpListener, TcpStream};
 
 const MAX_CONNECTIONS: usize = 256;
-/// A connection without traffic is closed after this.
+/// A connection without a request, or whose answer is not taken, is closed after this.
 const IDLE: Duration = Duration::from_secs(75);
+/// A request must be whole this long after its first bytes: slow senders cannot hold all connections.
+const WHOLE: Duration = Duration::from_secs(30);
 /// How long what a client still sends after its last answer is read and dropped, so that it gets that answer.
 const LINGER: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_secs(1);
@@ -114,9 +116,11 @@ impl Connection {
         loop {
             match self.stream.read(&mut chunk) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(_) if self.lingering => {}
+                Ok(_) if self.lingering => return Ok(()),
                 Ok(length) => {
-                    self.deadline = Instant::now() + IDLE;
+                    if self.received.is_empty() {
+                        self.deadline = Instant::now() + WHOLE;
+                    }
                     self.received.extend_from_slice(&chunk[..length]);
                     if length < chunk.len() || self.received.len() > http::MAX_HEAD + http::MAX_BODY {
                         return Ok(());
@@ -133,7 +137,7 @@ impl Connection {
         if self.received.is_empty() {
             return false;
         }
-        let (response, keep_alive): (Response, bool) = match http::parse(&self.received) {
+        let (response, keep_alive) = match http::parse(&self.received) {
             Parsed::Partial { expects } => {
                 let wanted = expects && !self.continued;
                 if wanted {
@@ -153,6 +157,7 @@ impl Connection {
             }
         };
         self.last = !keep_alive;
+        self.deadline = Instant::now() + IDLE;
         self.unsent.extend_from_slice(&response.encode(keep_alive));
         true
     }
