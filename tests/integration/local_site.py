@@ -44,7 +44,7 @@ class LocalSite:
         """Makes the hosts and the project."""
         self.localhosts("create")
         self.project.mkdir()
-        for name in ("__main__.py", "components", "stacks", "policies", ".artifacts"):
+        for name in ("__main__.py", "components", "stacks", "policies", ".artifacts", ".venv"):
             (self.project / name).symlink_to(CHECKOUT / name)
         (self.folder / "state").mkdir()
         (self.project / "config").mkdir()

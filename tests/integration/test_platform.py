@@ -46,7 +46,7 @@ def _pids(site: LocalSite) -> dict[str, str]:
     """On each host, start times of K3s and process numbers of every shim and container."""
     command = (
         "systemctl show -p ActiveEnterTimestampMonotonic -p ExecMainPID -p NRestarts k3s k3s-agent;"
-        " pgrep -f containerd-shim | sort"
+        " pgrep -f '[c]ontainerd-shim' | sort"
     )
     return {name: site.ssh(name, command) for name in site.names}
 
