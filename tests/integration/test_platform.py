@@ -86,7 +86,11 @@ def test_status_proves_what_runs(site: LocalSite, up: str) -> None:
 
 
 def test_pods_are_wasm_and_restricted(site: LocalSite, up: str) -> None:
-    listed = json.loads(site.ssh(site.names[0], "k3s kubectl get pods,runtimeclass -n inference -o json"))
+    listed = json.loads(
+        site.ssh(
+            site.names[0], "k3s kubectl --cache-dir /run/kubectl get pods,runtimeclass -n inference -o json"
+        )
+    )
     pods = [item for item in listed["items"] if item["kind"] == "Pod"]
     classes = {item["metadata"]["name"]: item for item in listed["items"] if item["kind"] == "RuntimeClass"}
     assert len(pods) == 2
@@ -127,4 +131,4 @@ def test_destroy_leaves_the_hosts_as_they_were(
     assert gone.returncode == 0, gone.stdout + gone.stderr
     print(f"\ndestroyed in {time.monotonic() - start:.0f} s")
     for name in site.names:
-        assert site.traces(name) == before[name]
+        assert sorted(set(site.traces(name)) ^ set(before[name])) == []
