@@ -83,6 +83,7 @@ remove_k3s() {
         for set in $("$ipset" list -n 2>/dev/null | grep -E '^(inet6:)?KUBE-'); do "$ipset" destroy "$set" || true; done
     fi
     if [ -x "$uninstall" ]; then "$uninstall" >/dev/null 2>&1 || true; fi
+    systemctl stop kubepods.slice 2>/dev/null || true # with it the slices of the pods, which kubelet leaves behind
     rm -rf /etc/rancher/k3s /etc/rancher/node /var/lib/rancher/k3s /var/lib/kubelet /var/lib/cni /run/k3s /run/flannel \
         /var/log/pods /var/log/containers /usr/local/bin/k3s /usr/local/bin/k3s-killall.sh "$uninstall" "$home/k3s"
     rm -f "/etc/systemd/system/$unit.service" "/etc/systemd/system/$unit.service.env"

@@ -127,11 +127,17 @@ class LocalSite:
         return done.stdout
 
     def traces(self, name: str) -> list[str]:
-        """What could stay on a host: files, units, mounts, links, firewall rules, processes."""
+        """What could stay on a host: files, units, mounts, links, firewall rules, processes.
+
+        Left out: what systemd keeps of its own work, login sessions, and the kernel's built-in firewall
+        chains, which appear as soon as a rule of any kind has been there.
+        """
         command = (
             "find /usr/local /opt /etc /var/lib /root /home -xdev -not -path '/var/lib/systemd/*' | sort;"
-            " systemctl list-unit-files --no-legend | sort; ip -br link | cut -d' ' -f1 | cut -d@ -f1 | sort;"
-            " cut -d' ' -f2,3 /proc/mounts | sort; iptables-save | grep -E '^[-:]' | sed 's/ \\[.*//';"
+            " systemctl list-unit-files --no-legend | awk '{ print $1, $2 }' | sort;"
+            " ip -br link | cut -d' ' -f1 | cut -d@ -f1 | sort;"
+            " cut -d' ' -f2,3 /proc/mounts | grep -v '^/run/user/' | sort;"
+            " iptables-save | grep -E '^(-|:.* -)' | sed 's/ \\[.*//';"
             " ps -e -o comm= | grep -E 'shim|k3s|wasm' || true"
         )
         return self.ssh(name, command).splitlines()
