@@ -8,26 +8,24 @@ from stacks.settings import HostSettings, ServiceSettings, SettingsError
 from stacks.site import Site, autoscaling, load_site
 
 
-def stage(site: Site, host: edge.EdgeHost, name: str, checked: list[pulumi.Resource]) -> edge.Artifact:
-    """Puts one artifact of the manifest on a host, once every host of the site passed its checks."""
+def stage(site: Site, host: edge.EdgeHost, name: str) -> edge.Artifact:
+    """Puts one artifact of the manifest on a host."""
     entry = site.artifacts[name]
-    args = edge.ArtifactArgs(host, name, entry.source, str(entry.sha256), after=checked)
+    args = edge.ArtifactArgs(host, name, entry.source, str(entry.sha256))
     return edge.Artifact(f"{host.name}-{name}", args)
 
 
-def node(
-    site: Site, wanted: HostSettings, host: edge.EdgeHost, checked: list[pulumi.Resource]
-) -> edge.NodeArgs:
+def node(site: Site, wanted: HostSettings, host: edge.EdgeHost) -> edge.NodeArgs:
     """A host with WasmEdge on it, which K3s then finds when it starts."""
-    archive = stage(site, host, "wasmedge-runtime", checked)
+    archive = stage(site, host, "wasmedge-runtime")
     install = edge.WasmEdgeInstallArgs(host, archive, site.settings.wasmedge.version)
     wasmedge = edge.WasmEdgeInstall(f"{host.name}-wasmedge", install)
     return edge.NodeArgs(
         host,
         wanted.role,
-        binary=stage(site, host, "k3s", checked),
-        installer=stage(site, host, "k3s-install", checked),
-        images=stage(site, host, "k3s-images", checked),
+        binary=stage(site, host, "k3s"),
+        installer=stage(site, host, "k3s-install"),
+        images=stage(site, host, "k3s-images"),
         node_ip=wanted.node_ip or wanted.address,
         labels=site.labels(wanted),
         taints=wanted.taints,
@@ -75,8 +73,8 @@ def deploy(site: Site) -> None:
     """Declares the whole site."""
     settings = site.settings
     hosts = {name: edge.EdgeHost(name, args) for name, args in site.hosts.items()}
-    checked: list[pulumi.Resource] = [host.checked for host in hosts.values()]
-    nodes = [node(site, wanted, hosts[wanted.name], checked) for wanted in settings.hosts]
+    edge.prepare(hosts.values())
+    nodes = [node(site, wanted, hosts[wanted.name]) for wanted in settings.hosts]
     cluster = edge.K3sCluster("cluster", site.cluster_args(nodes))
     provider = k8s.Provider(
         "cluster",
@@ -95,7 +93,7 @@ def deploy(site: Site) -> None:
     for wanted in settings.services:
         models: list[pulumi.Resource] = []
         for host in hosts.values() if wanted.archive else ():
-            archive = stage(site, host, str(wanted.archive), checked)
+            archive = stage(site, host, str(wanted.archive))
             image = edge.ModelImageArgs(host, wanted.name, archive, site.images[wanted.name], (cluster,))
             models.append(edge.ModelImage(f"{host.name}-{wanted.name}", image))
         endpoints[wanted.name] = serve(site, wanted, models, runtime_class, namespace.metadata.name, opts)

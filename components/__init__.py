@@ -1,7 +1,7 @@
 """Components of an edge inference site. None of them reads stack config."""
 
 from components.artifact import Artifact, ArtifactArgs
-from components.host import EdgeHost, EdgeHostArgs
+from components.host import EdgeHost, EdgeHostArgs, prepare
 from components.inference import InferenceService, InferenceServiceArgs
 from components.k3s import K3sCluster, K3sClusterArgs, NodeArgs
 from components.model import ModelImage, ModelImageArgs
@@ -26,4 +26,5 @@ __all__ = [
     "WasmEdgeInstallArgs",
     "WasmEdgeRuntime",
     "WasmEdgeRuntimeArgs",
+    "prepare",
 ]

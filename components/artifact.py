@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -18,18 +17,16 @@ class ArtifactArgs:
     """What to stage where.
 
     Args:
-        host: the host that gets the file.
+        host: the host that gets the file; `prepare` was called for it.
         name: the artifact's name, also its folder on the host.
         source: a local path, copied over SSH, or an https URL, fetched by the host itself.
         sha256: the file's sum in hex; the host compares it before anything may use the file.
-        after: what must be done first, for example the checks of all hosts of a site.
     """
 
     host: EdgeHost
     name: str
     source: str
     sha256: str
-    after: Sequence[pulumi.Resource] = ()
 
 
 class Artifact(pulumi.ComponentResource):
@@ -46,7 +43,7 @@ class Artifact(pulumi.ComponentResource):
         self.file_name = PurePosixPath(args.source).name
         path = f"/var/lib/edge-inference/artifacts/{args.name}@{args.sha256[:12]}-{self.file_name}"
         is_url = args.source.startswith("https://")
-        before: list[pulumi.Resource] = [args.host.workspace, *args.after]
+        before: list[pulumi.Resource] = [args.host.workspace]
         if not is_url:
             copy = remote.CopyToRemote(
                 f"{name}-copy",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import pulumi
@@ -40,7 +41,7 @@ class EdgeHostArgs:
 
 
 class EdgeHost(pulumi.ComponentResource):
-    """A machine that passed its checks and has a staging folder.
+    """A machine and the checks that it must pass; `prepare` then gives it its staging folder.
 
     The checks read only: root rights, architecture, systemd, commands, kernel features, cgroups, memory,
     disk, clock, ports, another cluster. All that is wrong with a host is said at once.
@@ -76,8 +77,30 @@ class EdgeHost(pulumi.ComponentResource):
             parent=self,
             read_only=True,
         )
-        self.workspace = host_step(
-            f"{name}-workspace", "workspace.sh", self.target, {}, parent=self, depends_on=[self.checked]
-        )
+        self._workspace: remote.Command | None = None
         self.facts = self.checked.stdout
         self.register_outputs({"facts": self.facts})
+
+    @property
+    def workspace(self) -> remote.Command:
+        """The step that makes the staging folder.
+
+        Raises:
+            RuntimeError: `prepare` was not called for the host.
+        """
+        if self._workspace is None:
+            raise RuntimeError(f"host {self.name}: call prepare() with all hosts of the site first")
+        return self._workspace
+
+
+def prepare(hosts: Collection[EdgeHost]) -> None:
+    """Makes the staging folders, the first thing that changes a host, once all hosts passed their checks.
+
+    Args:
+        hosts: all hosts of a site; one that fails its checks leaves the others as they are.
+    """
+    checked = [host.checked for host in hosts]
+    for host in hosts:
+        host._workspace = host_step(
+            f"{host.name}-workspace", "workspace.sh", host.target, {}, parent=host, depends_on=checked
+        )

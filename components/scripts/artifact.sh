@@ -13,8 +13,9 @@ apply)
     found=$(sum_of "$FILE")
     if [ "$found" != "$SHA256" ]; then
         rm -f "$FILE" "$FILE.part"
-        fail "artifact $NAME refused: sha256 found $found, wanted $SHA256: mend the file at its source, then run up" \
-            "with --replace of its copy resource"
+        remedy="mend the file at ${URL:-its source}, then run up again"
+        [ -n "$URL" ] || remedy="$remedy with --replace of its copy resource"
+        fail "artifact $NAME refused: sha256 found $found, wanted $SHA256: $remedy"
     fi
     find "$home/artifacts" -type f -name "$NAME@*" ! -path "$FILE" -delete
     say "artifact $NAME verified"

@@ -19,13 +19,12 @@ artifacts = json.loads((folder / "manifest.json").read_text())["artifacts"]
 def stage(host: edge.EdgeHost, name: str) -> edge.Artifact:
     """Puts one artifact on the host, verified there."""
     entry = artifacts[name]
-    args = edge.ArtifactArgs(host, name, str(folder / entry["source"]), entry["sha256"], after=[host.checked])
+    args = edge.ArtifactArgs(host, name, str(folder / entry["source"]), entry["sha256"])
     return edge.Artifact(f"{host.name}-{name}", args)
 
 
-nodes = []
-for wanted in config.require_object("hosts"):
-    host = edge.EdgeHost(
+hosts = {
+    wanted["name"]: edge.EdgeHost(
         wanted["name"],
         edge.EdgeHostArgs(
             address=wanted["address"],
@@ -34,6 +33,13 @@ for wanted in config.require_object("hosts"):
             private_key=Path(config.require("privateKeyFile")).read_text(),
         ),
     )
+    for wanted in config.require_object("hosts")
+}
+edge.prepare(hosts.values())
+
+nodes = []
+for wanted in config.require_object("hosts"):
+    host = hosts[wanted["name"]]
     node = edge.NodeArgs(
         host,
         wanted["role"],

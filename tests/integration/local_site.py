@@ -80,21 +80,26 @@ class LocalSite:
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Runs a command as a user of this stack does."""
-        environment = os.environ | {
-            "PULUMI_BACKEND_URL": (self.folder / "state").as_uri(),
-            "PULUMI_CONFIG_PASSPHRASE": "platform-test",
-            "PYTHONPATH": str(CHECKOUT),
-        }
-        environment.pop("PULUMI_CONFIG_PASSPHRASE_FILE", None)
         return subprocess.run(
             command,
             cwd=self.project,
-            env=environment,
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=600,
             check=False,
         )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables a user of this stack has set."""
+        result = os.environ | {
+            "PULUMI_BACKEND_URL": (self.folder / "state").as_uri(),
+            "PULUMI_CONFIG_PASSPHRASE": "platform-test",
+            "PYTHONPATH": str(CHECKOUT),
+        }
+        result.pop("PULUMI_CONFIG_PASSPHRASE_FILE", None)
+        return result
 
     def pulumi(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Runs `pulumi` on the stack."""
@@ -130,13 +135,13 @@ class LocalSite:
         """What could stay on a host: files, units, mounts, links, firewall rules, processes.
 
         Left out: what systemd keeps of its own work, login sessions, and the kernel's built-in firewall
-        chains, which appear as soon as a rule of any kind has been there.
+        chains and debug mounts, which come when something asks for them.
         """
         command = (
             "find /usr/local /opt /etc /var/lib /root /home -xdev -not -path '/var/lib/systemd/*' | sort;"
             " systemctl list-unit-files --no-legend | awk '{ print $1, $2 }' | sort;"
             " ip -br link | cut -d' ' -f1 | cut -d@ -f1 | sort;"
-            " cut -d' ' -f2,3 /proc/mounts | grep -v '^/run/user/' | sort;"
+            " cut -d' ' -f2,3 /proc/mounts | grep -vE '^/(run/user|sys/kernel)/' | sort;"
             " iptables-save | grep -E '^(-|:.* -)' | sed 's/ \\[.*//';"
             " ps -e -o comm= | grep -E 'shim|k3s|wasm' || true"
         )

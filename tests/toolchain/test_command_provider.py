@@ -1,21 +1,24 @@
-"""The command provider against a real SSH server, an edge host of `make hosts`, through the real engine."""
+"""The command provider against a real SSH server, an edge host of its own, through the real engine."""
 
 import json
 import os
-import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-HOST, ADDRESS = "edge-1", "10.213.0.11"
-STATE = Path(".state/hosts").absolute()
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="local hosts need root: run the tests with sudo")
+
+HOST, ADDRESS = "cmd-1", "10.216.6.11"
+FLEET = ["--prefix", "cmd", "--subnet", "10.216.6.0/24"]
+CHECKOUT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import os, pulumi
 from pulumi_command import remote
 e = os.environ
-link = remote.ConnectionArgs(host="10.213.0.11", port=int(e.get("PORT", "22")), dial_error_limit=2,
+link = remote.ConnectionArgs(host="10.216.6.11", port=int(e.get("PORT", "22")), dial_error_limit=2,
     private_key=open(e["KEY"]).read(), host_key=open(e["HOST_KEY"]).read())
 step = remote.Command("step", connection=link, create="cat; echo created", update="echo updated",
     delete="true", stdin="typed ", triggers=[e.get("TRIGGER", "1")],
@@ -31,8 +34,8 @@ pulumi.export("said", step.stdout)
 class Stack:
     """One stack of the program above, with its state in a folder of the test."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, keys: Path) -> None:
+        self.folder, self.keys = folder, keys
         interpreter = {"name": "python", "options": {"virtualenv": str(Path(sys.prefix))}}
         (folder / "Pulumi.yaml").write_text(json.dumps({"name": "provider-test", "runtime": interpreter}))
         (folder / "__main__.py").write_text(PROGRAM)
@@ -42,8 +45,8 @@ class Stack:
         self.environment = os.environ | {
             "PULUMI_BACKEND_URL": f"file://{folder}/state",
             "PULUMI_CONFIG_PASSPHRASE": "test",
-            "KEY": str(STATE / "id_ed25519"),
-            "HOST_KEY": str(STATE / HOST / "ssh_host_ed25519_key.pub"),
+            "KEY": str(keys / "id_ed25519"),
+            "HOST_KEY": str(keys / HOST / "ssh_host_ed25519_key.pub"),
             "TARGET": "/tmp/provider-test",  # noqa: S108 (a folder on the edge host)
         }
         self.environment.pop("PULUMI_CONFIG_PASSPHRASE_FILE", None)
@@ -65,26 +68,39 @@ class Stack:
         """Runs `pulumi up`."""
         return self("up", "--yes", "--skip-preview", **variables)
 
+    def on_host(self, command: str) -> str:
+        """What a command prints on the edge host."""
+        ssh = ["ssh", "-i", str(self.keys / "id_ed25519"), "-o", "BatchMode=yes", "-o", "ConnectTimeout=3"]
+        ssh += [
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+            "-o",
+            "LogLevel=ERROR",
+        ]
+        return subprocess.run(
+            [*ssh, f"root@{ADDRESS}", command], check=True, capture_output=True, text=True
+        ).stdout
 
-def on_host(command: str) -> str:
-    """What a command prints on the edge host."""
-    ssh = ["ssh", "-i", str(STATE / "id_ed25519"), "-o", "BatchMode=yes", "-o", "ConnectTimeout=3"]
-    ssh += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
-    return subprocess.run(
-        [*ssh, f"root@{ADDRESS}", command], check=True, capture_output=True, text=True
-    ).stdout
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One edge host; its keys' folder."""
+    folder = tmp_path_factory.mktemp("hosts")
+    localhosts = [sys.executable, "-m", "localhosts"]
+    options = [*FLEET, "--state", str(folder)]
+    subprocess.run([*localhosts, "create", *options, "--count", "1"], cwd=CHECKOUT, check=True)
+    yield folder
+    subprocess.run([*localhosts, "delete", *options], cwd=CHECKOUT, check=True)
 
 
 @pytest.fixture
-def stack(tmp_path: Path) -> Stack:
-    """A fresh stack; skipped where the edge host or pulumi is missing."""
-    if shutil.which("pulumi") is None:
-        pytest.skip("no pulumi on PATH: run `make setup` and `. ./env.sh`")
-    try:
-        on_host("rm -rf /tmp/provider-test")
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip(f"{HOST} ({ADDRESS}) does not answer: run `make hosts`")
-    return Stack(tmp_path)
+def stack(tmp_path: Path, keys: Path) -> Stack:
+    """A fresh stack."""
+    made = Stack(tmp_path, keys)
+    made.on_host("rm -rf /tmp/provider-test")
+    return made
 
 
 def test_life(stack: Stack) -> None:
@@ -94,7 +110,9 @@ def test_life(stack: Stack) -> None:
     code, said = stack.up()
     assert code == 0, said
     assert "typed created" in said
-    assert on_host("cat /tmp/provider-test/text /tmp/provider-test/folder/sub/file") == "wordsin a folder"
+    assert (
+        stack.on_host("cat /tmp/provider-test/text /tmp/provider-test/folder/sub/file") == "wordsin a folder"
+    )
     assert "4 unchanged" in stack.up()[1]
     assert "1 replaced" in stack.up(TRIGGER="2")[1]
     assert "1 updated" in stack.up(TRIGGER="2", LOGGING="stdout")[1]
@@ -109,7 +127,7 @@ def test_failures(stack: Stack) -> None:
     assert code != 0
     assert f"{ADDRESS}:22: Process exited with status 7: reason" in said
     assert "Traceback" not in said
-    code, said = stack.up(HOST_KEY=str(STATE / "id_ed25519.pub"))
+    code, said = stack.up(HOST_KEY=str(stack.keys / "id_ed25519.pub"))
     assert code != 0
     assert "host key mismatch" in said
     code, said = stack.up(PORT="1", TRIGGER="3")

@@ -38,7 +38,9 @@ from components.step import script_text  # noqa: E402
 
 def _host(name: str, **changes: Any) -> edge.EdgeHost:
     values: dict[str, Any] = {"address": "192.0.2.1", "host_key": "ssh-ed25519 AAAA", "role": "server"}
-    return edge.EdgeHost(name, edge.EdgeHostArgs(**(values | changes)))
+    host = edge.EdgeHost(name, edge.EdgeHostArgs(**(values | changes)))
+    edge.prepare([host])
+    return host
 
 
 def _cluster(name: str) -> edge.K3sCluster:

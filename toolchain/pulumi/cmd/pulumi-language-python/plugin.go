@@ -85,6 +85,10 @@ func runPolicyPack(ctx context.Context, env toolchain.Toolchain,
 	if err != nil {
 		return err
 	}
+	// Said before the engine has a server to wait for: it would wait for ever for one whose program never starts.
+	if _, err := exec.LookPath(cmd.Path); err != nil {
+		return fmt.Errorf("policy pack %s has no Python (runtime.options.virtualenv in its PulumiPolicy.yaml): %w", folder, err)
+	}
 	proxy, stdout, err := sdk.NewPolicyProxy(ctx, stdout)
 	if err != nil {
 		return fmt.Errorf("serving the policy protocol for %s: %w", folder, err)
