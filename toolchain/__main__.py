@@ -8,8 +8,9 @@ import sys
 from rich.table import Table
 
 from toolchain.artifacts import assemble
-from toolchain.build import BuildError, build, cache_lock, console, install_plugins, link_programs
+from toolchain.build import BuildError, cache_lock, console, install_plugins, link_programs, provide
 from toolchain.manifest import Part, load
+from toolchain.release import Refused, Unreachable
 
 
 def table(parts: list[Part]) -> Table:
@@ -18,8 +19,10 @@ def table(parts: list[Part]) -> Table:
     for column in ("part", "wanted", "found", "from", "pinned by"):
         view.add_column(column, overflow="fold")
     for part in parts:
-        found = part.key if part.built else "missing"
-        view.add_row(part.name, part.version, found, part.source, f"toolchain/{part.name}/{part.lock}")
+        vendor = part.found is not None and part.found == part.release_key
+        source = " ".join(release.url for release in part.release) if vendor else part.source
+        lock = "toolchain/releases.lock" if vendor else f"toolchain/{part.name}/{part.lock}"
+        view.add_row(part.name, part.version, part.found or "missing", source, lock)
     return view
 
 
@@ -27,11 +30,13 @@ def main() -> int:
     """Runs the command line; exit codes: 0 done, 1 a build failed, 2 wrong arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m toolchain",
-        description="Finds and builds the platform's parts. Without a command: the table of parts.",
-        epilog="example: python -m toolchain build pulumi",
+        description="Finds the platform's parts, and fetches or builds what is missing. Without a command: "
+        "the table of parts. pin: write the sums that vendors publish into releases.lock.",
+        epilog="EDGE_PARTS: auto (the default: a vendor's release where it can be reached, else a build), "
+        "vendor or build. example: EDGE_PARTS=build python -m toolchain build pulumi",
     )
-    parser.add_argument("command", nargs="?", choices=["table", "build"], default="table")
-    parser.add_argument("parts", nargs="*", help="parts to build (default: all)")
+    parser.add_argument("command", nargs="?", choices=["table", "build", "pin"], default="table")
+    parser.add_argument("parts", nargs="*", help="parts to fetch or build (default: all)")
     args = parser.parse_args()
     root, parts = load()
     unknown = set(args.parts) - {part.name for part in parts}
@@ -39,12 +44,20 @@ def main() -> int:
         parser.error(
             f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(p.name for p in parts)}"
         )
+    if args.command == "pin":
+        try:
+            for release in (release for part in parts for release in part.release):
+                console.print(f"{release.pin()}  {release.url}", soft_wrap=True)
+        except (Refused, Unreachable) as error:
+            console.print(f"[red]error:[/red] {error}", soft_wrap=True)
+            return 1
+        return 0
     if args.command == "build":
         try:
             with cache_lock():
                 for part in parts:
                     if not args.parts or part.name in args.parts:
-                        build(root, part)
+                        provide(root, part)
                 link_programs(parts)
                 install_plugins(parts)
                 assemble(parts)

@@ -37,7 +37,7 @@ def assemble(parts: list[Part]) -> None:
     """Links (or copies) every built part's artifacts into .artifacts and records them."""
     ARTIFACTS.mkdir(exist_ok=True)
     for part in parts:
-        for name, file_name in part.artifacts.items() if part.built else []:
+        for name, file_name in part.artifacts.items() if part.found else []:
             target = ARTIFACTS / file_name
             target.unlink(missing_ok=True)
             try:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from toolchain.manifest import CACHE, REPO, STATE, BuildRoot, Part
+from toolchain.manifest import CACHE, MODE, REPO, STATE, BuildRoot, Part
+from toolchain.release import Refused, Unreachable
 
 console = Console(highlight=False)
 LOGS = CACHE / "logs"
@@ -126,25 +127,72 @@ def inside(root: BuildRoot, folder: str) -> list[str]:
     return [str(REPO / "toolchain/in-build-root.sh"), str(root.folder), str(CACHE), str(REPO), folder]
 
 
-def build(root: BuildRoot, part: Part) -> None:
-    """Builds one part into the cache unless it is there; a build that is stopped leaves nothing."""
-    if part.built:
+def provide(root: BuildRoot, part: Part) -> None:
+    """Fetches or builds one part into the cache unless it is there.
+
+    Raises:
+        BuildError: the vendor's file is not the pinned one, or EDGE_PARTS forbids the only way that is left.
+    """
+    if MODE not in ("auto", "vendor", "build"):
+        raise BuildError(f"EDGE_PARTS={MODE}: auto, vendor or build")
+    if part.found:
         return
+    if part.release and MODE != "build":
+        try:
+            fetch(part)
+            return
+        except Unreachable as reason:
+            if MODE == "vendor":
+                raise BuildError(f"{reason}; EDGE_PARTS=auto builds what cannot be fetched") from None
+            console.print(f"{part.name}: no vendor's release ({reason}); building it")
+        except Refused as reason:
+            raise BuildError(str(reason)) from None
+    build(root, part)
+
+
+@contextmanager
+def partial_place(part: Part, key: str) -> Iterator[Path]:
+    """A folder that becomes the part once all is in it; what is stopped leaves nothing that counts."""
+    final = part.place(key)
+    partial = final.with_name(f"{key}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "bin").mkdir(parents=True)
+    yield partial
+    partial.rename(final)
+
+
+def fetch(part: Part) -> None:
+    """Fetches the vendor's release of a part.
+
+    Raises:
+        Unreachable: a server or file is not there.
+        Refused: a file is not the pinned one.
+    """
+    start = time.monotonic()
+    title = f"fetching {part.name} {part.version}"
+    console.print(f"{title} …")
+    with console.status("") as status, partial_place(part, part.release_key) as folder:
+        for release in part.release:
+            release.fetch(
+                folder, lambda text: status.update(f"{title}: {time.monotonic() - start:.0f} s  {text}")
+            )
+    console.print(f"{title}: done in {time.monotonic() - start:.0f} s")
+
+
+def build(root: BuildRoot, part: Part) -> None:
+    """Builds one part into the cache."""
     if os.geteuid() != 0:
         raise BuildError(
             "building needs root (chroot and mounts): run it by sudo, or set EDGE_CACHE to a filled cache"
         )
     prepare_root(root)
-    partial = part.output.with_name(f"{part.output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "bin").mkdir(parents=True)
-    run_step(
-        f"building {part.name} {part.version}",
-        [*inside(root, f"toolchain/{part.name}"), "./build.sh"],
-        part.name,
-        {"OUT": f"/cache/{partial.relative_to(CACHE)}", "PART_VERSION": part.version},
-    )
-    partial.rename(part.output)
+    with partial_place(part, part.key) as folder:
+        run_step(
+            f"building {part.name} {part.version}",
+            [*inside(root, f"toolchain/{part.name}"), "./build.sh"],
+            part.name,
+            {"OUT": f"/cache/{folder.relative_to(CACHE)}", "PART_VERSION": part.version},
+        )
 
 
 def link_programs(parts: list[Part]) -> None:
@@ -152,7 +200,7 @@ def link_programs(parts: list[Part]) -> None:
     folder = STATE / "bin"
     folder.mkdir(parents=True, exist_ok=True)
     for part in parts:
-        for program in part.programs if part.built else []:
+        for program in part.programs if part.found else []:
             link = folder / program
             link.unlink(missing_ok=True)
             link.symlink_to(part.output / "bin" / program)
@@ -162,9 +210,9 @@ def install_plugins(parts: list[Part]) -> None:
     """Installs the resource plugins where the Pulumi engine looks for them."""
     home = CACHE / "pulumi-home"
     for part in parts:
-        for name, version in part.plugins.items() if part.built and (STATE / "bin/pulumi").exists() else []:
+        for name, version in part.plugins.items() if part.found and (STATE / "bin/pulumi").exists() else []:
             mark = home / "plugins" / f"resource-{name}-v{version}" / ".part"
-            if mark.is_file() and mark.read_text() == part.key:
+            if mark.is_file() and mark.read_text() == part.found:
                 continue
             program = part.output / "bin" / f"pulumi-resource-{name}"
             subprocess.run(
@@ -183,5 +231,5 @@ def install_plugins(parts: list[Part]) -> None:
                 env=os.environ | {"PULUMI_HOME": str(home), "PULUMI_SKIP_UPDATE_CHECK": "true"},
                 stdout=subprocess.DEVNULL,
             )
-            mark.write_text(part.key)
+            mark.write_text(str(part.found))
             console.print(f"Pulumi plugin {name} v{version} installed")

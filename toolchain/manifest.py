@@ -10,10 +10,14 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from toolchain.release import Release
+
 REPO = Path(__file__).resolve().parent.parent
 CACHE = Path(os.environ.get("EDGE_CACHE") or Path.home() / ".cache" / "edge-inference")
 ARTIFACTS = REPO / ".artifacts"
 STATE = REPO / ".state"
+MODE = os.environ.get("EDGE_PARTS") or "auto"
+"""auto: a vendor's release where there is one and it can be reached, else a build; vendor; build."""
 
 
 class BuildRoot(BaseModel):
@@ -35,7 +39,7 @@ class BuildRoot(BaseModel):
 
 
 class Part(BaseModel):
-    """One built part: a folder beside this file with a `build.sh`."""
+    """One part: a folder beside this file with a `build.sh`, and the vendor's releases that can stand in."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
@@ -49,6 +53,7 @@ class Part(BaseModel):
     artifacts: dict[str, str] = Field(
         default={}, description="Files that hosts install: artifact name to file."
     )
+    release: list[Release] = Field(default=[], description="The vendor's files that make up the same part.")
 
     @property
     def folder(self) -> Path:
@@ -64,14 +69,32 @@ class Part(BaseModel):
         return f"{self.version}-{digest.hexdigest()[:12]}"
 
     @property
-    def output(self) -> Path:
-        """Where its build lies in the cache, or will lie."""
-        return CACHE / "parts" / self.name / self.key
+    def release_key(self) -> str:
+        """Version and a hash of where the vendor's files come from."""
+        text = "".join(release.model_dump_json() for release in self.release)
+        return f"{self.version}-vendor-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+    def place(self, key: str) -> Path:
+        """Where the part of this key lies in the cache, or will lie."""
+        return CACHE / "parts" / self.name / key
 
     @property
-    def built(self) -> bool:
-        """Whether this very version of the part is in the cache."""
-        return self.output.is_dir()
+    def found(self) -> str | None:
+        """The key of this very version in the cache, the vendor's or built, as EDGE_PARTS allows."""
+        keys = [self.release_key] if self.release and MODE != "build" else []
+        keys += [self.key] if MODE != "vendor" or not self.release else []
+        return next((key for key in keys if self.place(key).is_dir()), None)
+
+    @property
+    def output(self) -> Path:
+        """The folder of the part that was found.
+
+        Raises:
+            FileNotFoundError: it is not in the cache.
+        """
+        if self.found is None:
+            raise FileNotFoundError(f"part {self.name} {self.version} is missing: run `make setup`")
+        return self.place(self.found)
 
 
 def source_files(folder: Path) -> list[Path]:

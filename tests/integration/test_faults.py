@@ -117,12 +117,21 @@ def test_too_little_memory_and_disk(site: LocalSite, bare: dict[str, list[str]])
     untouched(site, bare)
 
 
-def test_host_that_is_off(site: LocalSite, bare: dict[str, list[str]]) -> None:
-    site.localhosts("stop", site.names[1])
+@pytest.mark.parametrize("how", ["off", "silent"])
+def test_host_that_is_off(site: LocalSite, bare: dict[str, list[str]], how: str) -> None:
+    """Its power is off, so that it refuses; or its cable is out, so that nothing ever comes back."""
+    cable = ["ip", "-n", f"lh.{site.prefix}.{site.names[1]}", "link", "set", "eth0"]
+    if how == "off":
+        site.localhosts("stop", site.names[1])
+    else:
+        subprocess.run([*cable, "down"], check=True)
     try:
         text = refused(site)
     finally:
-        site.localhosts("start", site.names[1])
+        if how == "off":
+            site.localhosts("start", site.names[1])
+        else:
+            subprocess.run([*cable, "up"], check=True)
     assert f"{site.names[1]}-preflight" in text
     assert f"{site.subnet}.12:22" in text
     untouched(site, bare)
