@@ -5,7 +5,7 @@ STARTED := $(shell date +%s)
 ELAPSED = $$(($$(date +%s) - $(STARTED))) s
 SCRIPTS := env.sh $(wildcard toolchain/*.sh toolchain/*/build.sh localhosts/files/*.sh workloads/*.sh)
 
-.PHONY: help up down setup model table status test check format hosts hosts-down
+.PHONY: help up down setup model table status test check bench format hosts hosts-down
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +31,7 @@ down: ## take away what `make up` made: the stack, its hosts and their disks (th
 	fi
 	@$(PYTHON) -m localhosts delete
 
-setup: ## build what is missing: Python environment, Pulumi, K3s, cosign (cold: about 40 minutes on two cores)
+setup: ## fetch or build what is missing: Python environment, Pulumi, K3s, WasmEdge, cosign
 	@toolchain/bootstrap.sh
 	@$(MAKE) --no-print-directory .venv/.installed
 	@$(PYTHON) -m toolchain build
@@ -61,6 +61,9 @@ check: .venv/.installed ## lint, types, shell scripts
 
 test: model check ## everything: checks, unit, policy, host and end-to-end tests
 	@. ./env.sh && $(PYTHON) -m pytest
+
+bench: model ## figures of the platform beside a peer's, in one table (root, about 5 minutes)
+	@. ./env.sh && $(PYTHON) -m tests.bench
 
 format: .venv/.installed ## format the code
 	@.venv/bin/ruff format .

@@ -6,6 +6,7 @@ export GOTOOLCHAIN=go1.22.2 # upstream's compiler for this release
 version=$PART_VERSION
 source=$PWD
 commit=14549535f13c63fc239ba055d36d590e68b01503
+go mod download github.com/k3s-io/k3s # a cold cache has no folder to name
 k3s=$(go list -m -f '{{.Dir}}' github.com/k3s-io/k3s)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -2,6 +2,7 @@
 # Builds the Kubernetes resource provider; the two files its main embeds come from the pinned module,
 # with the version stamped into the schema as upstream's release build does.
 set -eu
+go mod download github.com/pulumi/pulumi-kubernetes/provider/v4 # a cold cache has no folder to name
 module=$(go list -m -f '{{.Dir}}' github.com/pulumi/pulumi-kubernetes/provider/v4)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
