@@ -93,17 +93,15 @@ class InferenceService(pulumi.ComponentResource):
             name, metadata=self._metadata(name), automount_service_account_token=False, opts=self._opts
         )
         self._guards()
+        options = pulumi.ResourceOptions(custom_timeouts=pulumi.CustomTimeouts("5m", "5m", "3m"))
         deployment = k8s.apps.v1.Deployment(
             name,
             metadata=self._metadata(args.deployment_name),
             spec=self._deployment_spec(account.metadata.name),
-            opts=pulumi.ResourceOptions.merge(
-                self._opts, pulumi.ResourceOptions(custom_timeouts=pulumi.CustomTimeouts("5m", "5m", "3m"))
-            ),
+            opts=pulumi.ResourceOptions.merge(self._opts, options),
         )
-        if args.autoscaling:
-            self._autoscaler(args.autoscaling, deployment)
-        self.url = self._expose(deployment)
+        scaled = self._scale(deployment)
+        self.url = self._expose(scaled)
         self.register_outputs({"url": self.url})
 
     def _metadata(self, name: str) -> Any:
@@ -111,7 +109,7 @@ class InferenceService(pulumi.ComponentResource):
 
     def _deployment_spec(self, account: pulumi.Input[str]) -> Any:
         args = self._args
-        spec: dict[str, Any] = {
+        return {
             "selector": {"match_labels": self._selector},
             "template": {
                 "metadata": {"labels": self._labels},
@@ -139,10 +137,6 @@ class InferenceService(pulumi.ComponentResource):
                 },
             },
         }
-        # With an autoscaler the number is its own; naming it here would fight over the field.
-        if not args.autoscaling:
-            spec["replicas"] = args.replicas
-        return spec
 
     def _container(self) -> dict[str, Any]:
         args = self._args
@@ -186,7 +180,27 @@ class InferenceService(pulumi.ComponentResource):
                 opts=self._opts,
             )
 
-    def _autoscaler(self, wanted: Autoscaling, deployment: k8s.apps.v1.Deployment) -> None:
+    def _scale(self, deployment: k8s.apps.v1.Deployment) -> pulumi.Resource:
+        """The number of pods, apart from the Deployment, so that an autoscaler can have it and give it back.
+
+        A field that its only owner leaves out falls back to 1 pod at once (kubernetes.io: "Migrating
+        Deployments and StatefulSets to horizontal autoscaling"); a patch that is retained leaves it as it is.
+        """
+        args = self._args
+        if args.autoscaling:
+            return self._autoscaler(args.autoscaling, deployment)
+        return k8s.apps.v1.DeploymentPatch(
+            f"{self._name}-replicas",
+            metadata={
+                "name": deployment.metadata.name,
+                "namespace": args.namespace,
+                "annotations": {"pulumi.com/patchForce": "true"},
+            },
+            spec={"replicas": args.replicas},
+            opts=pulumi.ResourceOptions.merge(self._opts, pulumi.ResourceOptions(retain_on_delete=True)),
+        )
+
+    def _autoscaler(self, wanted: Autoscaling, deployment: k8s.apps.v1.Deployment) -> pulumi.Resource:
         metric = {
             "type": "Resource",
             "resource": {
@@ -195,7 +209,7 @@ class InferenceService(pulumi.ComponentResource):
             },
         }
         target = {"api_version": "apps/v1", "kind": "Deployment", "name": deployment.metadata.name}
-        k8s.autoscaling.v2.HorizontalPodAutoscaler(
+        return k8s.autoscaling.v2.HorizontalPodAutoscaler(
             self._name,
             metadata=self._metadata(self._name),
             spec={
@@ -207,7 +221,7 @@ class InferenceService(pulumi.ComponentResource):
             opts=self._opts,
         )
 
-    def _expose(self, deployment: k8s.apps.v1.Deployment) -> pulumi.Output[str]:
+    def _expose(self, scaled: pulumi.Resource) -> pulumi.Output[str]:
         args = self._args
         service = k8s.core.v1.Service(
             self._name,
@@ -217,7 +231,7 @@ class InferenceService(pulumi.ComponentResource):
                 "selector": self._selector,
                 "ports": [{"name": "http", "port": args.port, "target_port": "http"}],
             },
-            opts=pulumi.ResourceOptions.merge(self._opts, pulumi.ResourceOptions(depends_on=[deployment])),
+            opts=pulumi.ResourceOptions.merge(self._opts, pulumi.ResourceOptions(depends_on=[scaled])),
         )
         if args.service_type == "LoadBalancer":
             return service.status.apply(

@@ -8,6 +8,15 @@ esac
 images=/var/lib/rancher/k3s/agent/images
 # The owner's own containerd template, where one lies ready before the first install, outlives the removal.
 template=/var/lib/rancher/k3s/agent/etc/containerd/config.toml.tmpl
+drop_in=/etc/systemd/system/$unit.service.d/50-edge-inference.conf
+
+# On cgroup v1 the shim's library makes no systemd scopes: its containers would lie outside their pods, without
+# figures of their use. K3s takes the plain cgroup driver when it does not see that systemd started it.
+plain_cgroups() {
+    if [ "$(stat -fc %T /sys/fs/cgroup)" = cgroup2fs ]; then return 1; fi
+    mkdir -p "${drop_in%/*}"
+    printf '[Service]\nUnsetEnvironment=INVOCATION_ID\n' | put "$drop_in" 644
+}
 
 node_ready() {
     [ "$(/usr/local/bin/k3s kubectl --kubeconfig "$admin" --request-timeout=5s get node "$NODE" \
@@ -46,6 +55,7 @@ apply_k3s() {
     if copy "$IMAGES" "$images/$IMAGES_FILE" 644; then changed=yes; fi
     if printf '%s\n' "$TOKEN" | put /etc/rancher/k3s/token 600; then changed=yes; fi
     if printf '%s\n' "$CONFIG" | put /etc/rancher/k3s/config.yaml 600; then changed=yes; fi
+    if plain_cgroups; then changed=yes; fi
     if [ "$changed" = yes ] || [ ! -f "/etc/systemd/system/$unit.service" ]; then
         say "installing $(/usr/local/bin/k3s --version | head -n 1)"
         # kubectl, ctr and crictl stay `k3s kubectl` and so on: no link is made that another program may own.
@@ -83,16 +93,20 @@ remove_k3s() {
         for set in $("$ipset" list -n 2>/dev/null | grep -E '^(inet6:)?KUBE-'); do "$ipset" destroy "$set" || true; done
     fi
     if [ -x "$uninstall" ]; then "$uninstall" >/dev/null 2>&1 || true; fi
-    systemctl stop kubepods.slice 2>/dev/null || true # with it the slices of the pods, which kubelet leaves behind
+    # Kubelet leaves the pods' cgroups behind: slices of systemd's, or folders.
+    systemctl stop kubepods.slice 2>/dev/null || true
+    for pods in /sys/fs/cgroup/kubepods /sys/fs/cgroup/*/kubepods; do
+        find "$pods" -depth -type d -exec rmdir {} + 2>/dev/null || true
+    done
     rm -rf /etc/rancher/k3s /etc/rancher/node /var/lib/rancher/k3s /var/lib/kubelet /var/lib/cni /run/k3s /run/flannel \
         /var/log/pods /var/log/containers /usr/local/bin/k3s /usr/local/bin/k3s-killall.sh "$uninstall" "$home/k3s"
-    rm -f "/etc/systemd/system/$unit.service" "/etc/systemd/system/$unit.service.env"
+    rm -f "$drop_in" "/etc/systemd/system/$unit.service" "/etc/systemd/system/$unit.service.env"
     systemctl daemon-reload
     if [ -f "$home/config.toml.tmpl" ]; then
         mkdir -p "${template%/*}"
         mv "$home/config.toml.tmpl" "$template"
     fi
-    rmdir /etc/rancher /var/lib/rancher 2>/dev/null || true
+    rmdir "${drop_in%/*}" /etc/rancher /var/lib/rancher 2>/dev/null || true
     (cd /usr/libexec && rmdir -p kubernetes/kubelet-plugins/volume/exec) 2>/dev/null || true
     say "K3s removed"
 }

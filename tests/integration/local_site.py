@@ -132,7 +132,7 @@ class LocalSite:
         return done.stdout
 
     def traces(self, name: str) -> list[str]:
-        """What could stay on a host: files, units, mounts, links, firewall rules, processes.
+        """What could stay on a host: files, units, mounts, links, firewall rules, cgroups, processes.
 
         Left out: what systemd keeps of its own work, login sessions, and the kernel's built-in firewall
         chains and debug mounts, which come when something asks for them.
@@ -143,6 +143,7 @@ class LocalSite:
             " ip -br link | cut -d' ' -f1 | cut -d@ -f1 | sort;"
             " cut -d' ' -f2,3 /proc/mounts | grep -vE '^/(run/user|sys/kernel)/' | sort;"
             " iptables-save | grep -E '^(-|:.* -)' | sed 's/ \\[.*//';"
+            " find /sys/fs/cgroup -maxdepth 2 -name 'kubepods*';"
             " ps -e -o comm= | grep -E 'shim|k3s|wasm' || true"
         )
         return self.ssh(name, command).splitlines()

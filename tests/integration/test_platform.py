@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
+import yaml
 
 from tests.integration.local_site import CHECKOUT, LocalSite
 
@@ -121,6 +122,40 @@ def test_preview_refuses_what_the_policies_forbid(site: LocalSite, up: str) -> N
     assert refused.returncode != 0
     assert "signed-images" in refused.stdout
     assert unsigned in refused.stdout
+
+
+def test_autoscaler_follows_the_load(site: LocalSite, up: str) -> None:
+    """The cluster knows what wasm pods use, so that load brings more of them; then back to two."""
+    service = yaml.safe_load((CHECKOUT / "stacks/Pulumi.local.yaml").read_text())["config"][
+        "edge-inference:services"
+    ][0]
+    del service["replicas"]
+    scale = {"minReplicas": 2, "maxReplicas": 3, "cpuPercent": 50}
+    site.configure(services=[service | {"autoscaling": scale}])
+    changed = site.pulumi("up", "--yes", "--skip-preview", "--policy-pack", "policies")
+    assert changed.returncode == 0, changed.stdout + changed.stderr
+    url = site.output("endpoints")["ai-inference"]
+    show = (
+        "k3s kubectl --cache-dir /run/kubectl get -n inference deployment ai-inference-edge"
+        " -o 'jsonpath={.status.readyReplicas}'"
+    )
+    start = time.monotonic()
+    while (ready := site.ssh(site.names[0], show)) != "3":
+        assert time.monotonic() - start < 180, site.ssh(
+            site.names[0], "k3s kubectl --cache-dir /run/kubectl describe hpa -n inference"
+        )
+        assert ready == "2"
+        loaded = site.run("python", "-m", "workloads", "bench", url, "--requests", "20000")
+        assert loaded.returncode == 0, loaded.stdout
+    print(f"\na third pod serves {time.monotonic() - start:.0f} s after the load came")
+    # An update of something else leaves the number to the autoscaler.
+    site.configure(services=[service | {"autoscaling": scale, "env": {"CHANGED": "1"}}])
+    again = site.pulumi("up", "--yes", "--skip-preview")
+    assert re.search(r"~ 1 updated\n", again.stdout), again.stdout
+    assert site.ssh(site.names[0], show.replace("status.readyReplicas", "spec.replicas")) == "3"
+    site.configure()
+    back = site.pulumi("up", "--yes", "--skip-preview")
+    assert back.returncode == 0, back.stdout + back.stderr
 
 
 def test_destroy_leaves_the_hosts_as_they_were(

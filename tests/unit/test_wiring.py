@@ -140,7 +140,7 @@ def test_a_service_runs_under_the_wasm_class_and_is_restricted() -> Any:
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
         assert container["resources"]["limits"] == {"cpu": "1", "memory": "1Gi"}
         assert container["readinessProbe"]["httpGet"]["path"] == "/v2/health/ready"
-        assert "replicas" not in deployment["spec"], "the autoscaler owns the number"
+        assert "replicas" not in deployment["spec"], "the number is the autoscaler's, or a patch's"
         assert "kubernetes:policy/v1:PodDisruptionBudget::served" in recorder.made
 
     return served.url.apply(check)
