@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import onnxruntime
 
 
 def main() -> None:
-    """Serves the model file argv[1] on loopback, port argv[2], with one thread as the wasm server has."""
+    """Serves the model argv[1] on loopback, port argv[2]; one thread computes, as in the wasm server."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
@@ -37,7 +37,7 @@ def main() -> None:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    HTTPServer(("127.0.0.1", int(sys.argv[2])), Handler).serve_forever()
+    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), Handler).serve_forever()
 
 
 if __name__ == "__main__":
