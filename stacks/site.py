@@ -103,10 +103,10 @@ def _config_values() -> dict[str, Any]:
 
 
 def _host_args(host: HostSettings, path: str, settings: Settings) -> EdgeHostArgs:
-    key = host.host_key or read_file(str(host.host_key_file), f"{path}.hostKeyFile").strip()
+    key = host.host_key or _key_file(str(host.host_key_file), f"{path}.hostKeyFile")
     private_key = None
     if host.private_key_file:
-        private_key = read_file(host.private_key_file, f"{path}.privateKeyFile")
+        private_key = _key_file(host.private_key_file, f"{path}.privateKeyFile")
     return EdgeHostArgs(
         address=host.address,
         host_key=key,
@@ -119,6 +119,22 @@ def _host_args(host: HostSettings, path: str, settings: Settings) -> EdgeHostArg
         min_disk_mib=settings.cluster.minimums.disk_mib,
         gone=host.gone,
     )
+
+
+def _key_file(path: str, setting: str) -> pulumi.Input[str]:
+    """A key; one whose file is missing is not known yet in a preview, as in a pull request's checkout."""
+    try:
+        text = read_file(path, setting)
+    except SettingsError as error:
+        if not pulumi.runtime.is_dry_run():
+            raise
+        pulumi.warn(f"{error}; this preview goes on without it, an update will not")
+
+        async def given(value: Any) -> Any:
+            return value
+
+        return pulumi.Output(set(), given(""), is_known=given(False))
+    return text if text.startswith("-----") else text.strip()
 
 
 def _image(service: ServiceSettings, path: str) -> str:

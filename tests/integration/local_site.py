@@ -41,8 +41,13 @@ class LocalSite:
         return self.folder / "project"
 
     def create(self) -> None:
-        """Makes the hosts and the project."""
+        """Makes the hosts and the project with its stack."""
         self.localhosts("create")
+        self.make_project()
+        self.configure()
+
+    def make_project(self) -> None:
+        """Makes the project and an empty stack."""
         self.project.mkdir()
         for name in ("__main__.py", "components", "stacks", "policies", ".artifacts", ".venv"):
             (self.project / name).symlink_to(CHECKOUT / name)
@@ -53,7 +58,6 @@ class LocalSite:
         settings["runtime"]["options"]["virtualenv"] = sys.prefix
         (self.project / "Pulumi.yaml").write_text(yaml.safe_dump(settings))
         self.pulumi("stack", "init").check_returncode()
-        self.configure()
 
     def configure(self, **changes: Any) -> None:
         """Writes the stack's settings: those of the embedded default on these hosts, with changes."""

@@ -1,0 +1,44 @@
+"""Every stack of the project previews where nothing can be reached."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.integration.local_site import CHECKOUT, LocalSite
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="taking the network away needs root")
+
+OFFLINE = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+
+
+@pytest.mark.parametrize("name", ["local", "dev", "staging", "prod"])
+def test_preview_without_network_and_keys(tmp_path: Path, name: str) -> None:
+    """It shows what would be made, and says of each missing key that an update needs it."""
+    site = LocalSite(tmp_path, "none", "10.218.0")
+    site.make_project()
+    for file in (CHECKOUT / "stacks").glob("*.y*ml"):
+        shutil.copy(file, site.project / "config" / file.name)
+    assert site.run("pulumi", "stack", "init", name, "--non-interactive").returncode == 0
+    # The other stacks' images are examples in a registry that does not exist: the policies refuse those.
+    policies = ["--policy-pack", "policies"] if name == "local" else []
+    done = site.run(*OFFLINE, "pulumi", "preview", "--stack", name, "--non-interactive", *policies)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "to create" in done.stdout
+    missing = done.stdout.count("this preview goes on without it, an update will not")
+    assert (missing > 0) == (name == "local"), done.stdout
+    assert not (site.project / ".state").exists()
+
+
+def test_update_without_keys_is_refused(tmp_path: Path) -> None:
+    """What a preview lets through, an update does not."""
+    site = LocalSite(tmp_path, "none", "10.218.0")
+    site.make_project()
+    site.configure(services=[])
+    done = site.pulumi("up", "--yes", "--skip-preview")
+    assert done.returncode != 0
+    assert "edge-inference:hosts[0].hostKeyFile: " in done.stdout
+    assert "mend the path or make the file" in done.stdout
