@@ -50,8 +50,6 @@ for wanted in config.require_object("hosts"):
     )
     nodes.append(node)
 
-cluster = edge.K3sCluster(
-    "cluster", edge.K3sClusterArgs(nodes, disable=["traefik", "local-storage", "coredns", "metrics-server"])
-)
+cluster = edge.K3sCluster("cluster", edge.K3sClusterArgs(nodes))
 pulumi.export("kubeconfig", cluster.kubeconfig)
 pulumi.export("nodes", cluster.versions)
