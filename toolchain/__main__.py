@@ -10,7 +10,7 @@ from rich.table import Table
 from toolchain.artifacts import assemble
 from toolchain.build import BuildError, cache_lock, console, install_plugins, link_programs, provide
 from toolchain.manifest import Part, load
-from toolchain.release import Refused, Unreachable
+from toolchain.release import Refused, Unavailable
 
 
 def table(parts: list[Part]) -> Table:
@@ -48,7 +48,7 @@ def main() -> int:
         try:
             for release in (release for part in parts for release in part.release):
                 console.print(f"{release.pin()}  {release.url}", soft_wrap=True)
-        except (Refused, Unreachable) as error:
+        except (Refused, Unavailable) as error:
             console.print(f"[red]error:[/red] {error}", soft_wrap=True)
             return 1
         return 0

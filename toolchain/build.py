@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from toolchain.manifest import CACHE, MODE, REPO, STATE, BuildRoot, Part
-from toolchain.release import Refused, Unreachable
+from toolchain.release import Refused, Unavailable
 
 console = Console(highlight=False)
 LOGS = CACHE / "logs"
@@ -141,7 +141,7 @@ def provide(root: BuildRoot, part: Part) -> None:
         try:
             fetch(part)
             return
-        except Unreachable as reason:
+        except Unavailable as reason:
             if MODE == "vendor":
                 raise BuildError(f"{reason}; EDGE_PARTS=auto builds what cannot be fetched") from None
             console.print(f"{part.name}: no vendor's release ({reason}); building it")
@@ -165,7 +165,7 @@ def fetch(part: Part) -> None:
     """Fetches the vendor's release of a part.
 
     Raises:
-        Unreachable: a server or file is not there.
+        Unavailable: a server or file is not there, or not as the manifest says.
         Refused: a file is not the pinned one.
     """
     start = time.monotonic()

@@ -27,12 +27,12 @@ TIMEOUT_S = 15
 _CHUNK = 1 << 20
 
 
-class Unreachable(Exception):
-    """The vendor's server gives nothing; the message names the address and what was wrong."""
+class Unavailable(Exception):
+    """The vendor's server gives nothing to use; the message names the address and what was wrong."""
 
 
 class Refused(Exception):
-    """What the vendor's server gives is not what is pinned; the message names address and sums."""
+    """The vendor's file is not the one that is pinned; the message names address and sums."""
 
 
 class Release(BaseModel):
@@ -53,8 +53,8 @@ class Release(BaseModel):
             progress: is told what is being done.
 
         Raises:
-            Unreachable: the server or the file is not there.
-            Refused: the file's sum is another one, or a wanted member is missing in it.
+            Unavailable: the server or file is not there, no sum of it, or a wanted member is missing in it.
+            Refused: the file's sum is another one.
         """
         wanted = self.pin()
         download = folder / ".download"
@@ -85,7 +85,7 @@ class Release(BaseModel):
             match = re.fullmatch(r"([0-9a-f]{64})(?:\s+\*?(?:\./)?(\S+))?\s*", line)
             if match and match[2] in (None, name):
                 return match[1]
-        raise Refused(f"{self.sums}: has no sha256 of {name}: correct `sums` in toolchain/manifest.toml")
+        raise Unavailable(f"{self.sums}: has no sha256 of {name}: correct `sums` in toolchain/manifest.toml")
 
     def _keep(self, download: Path, folder: Path) -> None:
         if "." in self.files:
@@ -98,7 +98,9 @@ class Release(BaseModel):
                 except KeyError:
                     source = None
                 if source is None:
-                    raise Refused(f"{self.url}: has no file {member}: correct it in toolchain/manifest.toml")
+                    raise Unavailable(
+                        f"{self.url}: has no file {member}: correct it in toolchain/manifest.toml"
+                    )
                 _install(source, folder / path)
 
 
@@ -115,7 +117,7 @@ def _open(url: str) -> Iterator[IO[bytes]]:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310 (https by the model)
             yield answer
     except (urllib.error.URLError, OSError) as error:
-        raise Unreachable(f"{url}: {getattr(error, 'reason', error)}") from None
+        raise Unavailable(f"{url}: {getattr(error, 'reason', error)}") from None
 
 
 def _download(url: str, target: Path, progress: Callable[[str], None]) -> str:
