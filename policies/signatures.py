@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from policies import cosign, images
-from policies.pods import Container, Unknown, containers
-from policies.rules import Finding, Resource, Rule, not_yet_known, unreadable
-from policies.stated import Settings, resolve
+from policies.config import Settings, resolve
+from policies.pods import Container, containers
+from policies.rules import Finding, Resource, Rule, is_kubernetes, not_yet_known, unreadable
+from policies.values import Unknown
 
 
 class SignatureSettings(Settings):
@@ -71,9 +72,13 @@ def _refusal(value: object, settings: SignatureSettings) -> tuple[str, str] | No
     return None if problem is None else (f"is {value}, {problem.found}", problem.fix)
 
 
-RULE = Rule(
-    "signed-images",
-    "Every image is named by digest and signed with a trusted cosign key.",
-    SignatureSettings,
-    check,
+RULE: Rule[SignatureSettings] = Rule(
+    id="signed-images",
+    description="Every image is signed by somebody this environment trusts.",
+    settings=SignatureSettings,
+    severity="critical",
+    check=check,
+    applies=is_kubernetes,
+    outside="CEL reaches no registry and has no cryptography. The digest that `image-digest` demands is what "
+    "Pulumi verified, and `image-registry` keeps other registries out.",
 )

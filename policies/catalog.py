@@ -1,0 +1,13 @@
+"""All rules of the pack."""
+
+from policies import availability, hosts, limits, security, signatures, workloads
+from policies.rules import AnyRule
+
+RULES: list[AnyRule] = [
+    limits.RULE,
+    signatures.RULE,
+    *workloads.RULES,
+    *security.RULES,
+    availability.RULE,
+    *hosts.RULES,
+]
