@@ -11,7 +11,7 @@ from stacks.site import Site, autoscaling, load_site
 def stage(site: Site, host: edge.EdgeHost, name: str) -> edge.Artifact:
     """Puts one artifact of the manifest on a host."""
     entry = site.artifacts[name]
-    args = edge.ArtifactArgs(host, name, entry.source, str(entry.sha256))
+    args = edge.ArtifactArgs(host, name, entry.source, str(entry.sha256), entry.version)
     return edge.Artifact(f"{host.name}-{name}", args)
 
 
@@ -34,11 +34,13 @@ def node(site: Site, wanted: HostSettings, host: edge.EdgeHost) -> edge.NodeArgs
 
 
 def runtimes(site: Site, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
-    """What the cluster must know of wasm and GPUs; returns the wasm RuntimeClass's name."""
+    """What the cluster must know of wasm, GPUs and policies; returns the wasm RuntimeClass's name."""
     wasm, nvidia = site.settings.wasmedge, site.settings.nvidia
     if nvidia.enabled:
         edge.NvidiaRuntime("nvidia", edge.NvidiaRuntimeArgs(str(nvidia.device_plugin_image)), opts)
     args = edge.WasmEdgeRuntimeArgs("wasm", wasm.overhead_memory, wasm.overhead_cpu)
+    if site.admission:
+        edge.AdmissionPolicies("admission", edge.AdmissionPoliciesArgs(site.admission), opts)
     return edge.WasmEdgeRuntime("wasm", args, opts).runtime_class
 
 
@@ -64,6 +66,7 @@ def serve(
         env=wanted.env,
         command=wanted.command,
         autoscaling=autoscaling(wanted),
+        model_memory=site.memory.get(wanted.name),
         after=models,
     )
     return edge.InferenceService(wanted.name, args, opts).url

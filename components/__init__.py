@@ -1,5 +1,6 @@
 """Components of an edge inference site. None of them reads stack config."""
 
+from components.admission import AdmissionPolicies, AdmissionPoliciesArgs
 from components.artifact import Artifact, ArtifactArgs
 from components.host import EdgeHost, EdgeHostArgs, prepare
 from components.inference import InferenceService, InferenceServiceArgs
@@ -9,6 +10,8 @@ from components.nvidia import NvidiaRuntime, NvidiaRuntimeArgs
 from components.wasmedge import WasmEdgeInstall, WasmEdgeInstallArgs, WasmEdgeRuntime, WasmEdgeRuntimeArgs
 
 __all__ = [
+    "AdmissionPolicies",
+    "AdmissionPoliciesArgs",
     "Artifact",
     "ArtifactArgs",
     "EdgeHost",

@@ -21,12 +21,14 @@ class ArtifactArgs:
         name: the artifact's name, also its folder on the host.
         source: a local path, copied over SSH, or an https URL, fetched by the host itself.
         sha256: the file's sum in hex; the host compares it before anything may use the file.
+        version: of what is in the file, for people and policies; empty: not known.
     """
 
     host: EdgeHost
     name: str
     source: str
     sha256: str
+    version: str = ""
 
 
 class Artifact(pulumi.ComponentResource):
@@ -39,7 +41,14 @@ class Artifact(pulumi.ComponentResource):
     path: pulumi.Output[str]
 
     def __init__(self, name: str, args: ArtifactArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("edge:artifact:Artifact", name, None, opts)
+        # What the policies look at: the component's steps carry these only inside their scripts.
+        stated = {
+            "artifact": args.name,
+            "source": args.source,
+            "sha256": args.sha256,
+            "version": args.version,
+        }
+        super().__init__("edge:artifact:Artifact", name, stated, opts)
         self.file_name = PurePosixPath(args.source).name
         path = f"/var/lib/edge-inference/artifacts/{args.name}@{args.sha256[:12]}-{self.file_name}"
         is_url = args.source.startswith("https://")

@@ -9,6 +9,8 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
+from policies.limits import MODEL_MEMORY
+
 
 @dataclass(frozen=True)
 class Autoscaling:
@@ -44,6 +46,8 @@ class InferenceServiceArgs:
         autoscaling: None: `replicas` stays.
         ready_path: HTTP path of the readiness probe.
         live_path: HTTP path of the liveness probe.
+        model_memory: what the model needs, a Kubernetes quantity; an annotation of the pod, which policies
+            compare with its limit.
         after: what must be done first: the image on the nodes.
     """
 
@@ -61,6 +65,7 @@ class InferenceServiceArgs:
     autoscaling: Autoscaling | None = None
     ready_path: str = "/v2/health/ready"
     live_path: str = "/v2/health/live"
+    model_memory: str | None = None
     after: Sequence[pulumi.Resource] = ()
 
 
@@ -109,10 +114,13 @@ class InferenceService(pulumi.ComponentResource):
 
     def _deployment_spec(self, account: pulumi.Input[str]) -> Any:
         args = self._args
+        metadata: dict[str, Any] = {"labels": self._labels}
+        if args.model_memory:
+            metadata["annotations"] = {MODEL_MEMORY: args.model_memory}
         return {
             "selector": {"match_labels": self._selector},
             "template": {
-                "metadata": {"labels": self._labels},
+                "metadata": metadata,
                 "spec": {
                     "runtime_class_name": args.runtime_class,
                     "service_account_name": account,

@@ -25,3 +25,8 @@ def has(path: str) -> str:
 def glob(pattern: str) -> str:
     """A glob in which `*` is any text, as a regular expression that RE2 and Python read alike."""
     return ".*".join(re.escape(part) for part in pattern.split("*"))
+
+
+def labels(name: str) -> str:
+    """The labels of an object that may have none."""
+    return f"({has(f'{name}.metadata.labels')} ? {name}.metadata.labels : {{}})"

@@ -118,6 +118,18 @@ class NvidiaSettings(Model):
     )
 
 
+class AdmissionSettings(Model):
+    """The policy pack's rules inside the cluster."""
+
+    enabled: bool = Field(
+        default=True, description="Refuse in the cluster what the policy pack refuses, past Pulumi too."
+    )
+    exempt_namespaces: list[str] = Field(
+        default=["kube-node-lease", "kube-public", "kube-system"],
+        description="Namespaces in which nothing is checked: those of the cluster's own parts.",
+    )
+
+
 class ResourceSettings(Model):
     """Kubernetes quantities."""
 
@@ -192,6 +204,9 @@ class Settings(Model):
     cluster: ClusterSettings = Field(default=ClusterSettings(), description="K3s.")
     wasmedge: WasmEdgeSettings = Field(default=WasmEdgeSettings(), description="The wasm runtime.")
     nvidia: NvidiaSettings = Field(default=NvidiaSettings(), description="GPUs.")
+    admission: AdmissionSettings = Field(
+        default=AdmissionSettings(), description="The policy pack's rules inside the cluster."
+    )
     namespace: str = Field(default="inference", pattern=_DNS_LABEL, description="Namespace of the services.")
     services: list[ServiceSettings] = Field(default=[], description="The models that are served.")
 

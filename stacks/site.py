@@ -13,6 +13,8 @@ from components import EdgeHostArgs, K3sClusterArgs, NodeArgs
 from components.inference import Autoscaling
 from components.nvidia import NODE_LABEL as GPU_LABEL
 from components.wasmedge import NODE_LABEL as WASM_LABEL
+from policies.admission import manifests
+from policies.config import ConfigError
 from stacks.manifest import Entry, load_manifest
 from stacks.settings import (
     PROJECT,
@@ -36,6 +38,8 @@ class Site:
     artifacts: dict[str, Entry]
     hosts: dict[str, EdgeHostArgs]
     images: dict[str, str]
+    memory: dict[str, str]
+    admission: list[dict[str, Any]]
 
     def labels(self, host: HostSettings) -> dict[str, str]:
         """Labels of the host's node: its own, the runtime's, the GPU's."""
@@ -66,7 +70,7 @@ def load_site() -> Site:
     artifacts, problems = load_manifest(
         settings.artifacts.manifest, wanted, preview=pulumi.runtime.is_dry_run()
     )
-    hosts, images = {}, {}
+    hosts, images, memory = {}, {}, {}
     for index, host in enumerate(settings.hosts):
         try:
             hosts[host.name] = _host_args(host, f"hosts[{index}]", settings)
@@ -74,18 +78,31 @@ def load_site() -> Site:
             problems.append(str(error))
     for index, service in enumerate(settings.services):
         try:
-            images[service.name] = _image(service, f"services[{index}]")
+            images[service.name], need = _image(service, f"services[{index}]")
+            if need:
+                memory[service.name] = need
         except SettingsError as error:
             problems.append(str(error))
+    try:
+        admission = _admission(settings)
+    except ConfigError as error:
+        problems.append(str(error))
     if problems:
         raise SettingsError("\n".join(problems))
-    return Site(settings, artifacts, hosts, images)
+    return Site(settings, artifacts, hosts, images, memory, admission)
 
 
 def autoscaling(service: ServiceSettings) -> Autoscaling | None:
     """The component's form of the setting."""
     scale = service.autoscaling
     return Autoscaling(scale.min_replicas, scale.max_replicas, scale.cpu_percent) if scale else None
+
+
+def _admission(settings: Settings) -> list[dict[str, Any]]:
+    """The policy pack's rules for this stack's cluster."""
+    if not settings.admission.enabled:
+        return []
+    return manifests(pulumi.get_stack(), exempt_namespaces=settings.admission.exempt_namespaces)
 
 
 def _config_values() -> dict[str, Any]:
@@ -137,17 +154,19 @@ def _key_file(path: str, setting: str) -> pulumi.Input[str]:
     return text if text.startswith("-----") else text.strip()
 
 
-def _image(service: ServiceSettings, path: str) -> str:
+def _image(service: ServiceSettings, path: str) -> tuple[str, str | None]:
+    """The image by digest, and what its model needs, where its build says so."""
     if service.image:
-        return service.image
+        return service.image, None
     setting = f"{path}.imageFile"
     text = read_file(str(service.image_file), setting)
     try:
-        image = json.loads(text)["image"]
+        described = json.loads(text)
+        image = described["image"]
     except (json.JSONDecodeError, KeyError, TypeError):
         raise SettingsError(
             f"{PROJECT}:{setting}: {service.image_file} has no key image: build the model again"
         ) from None
     if "@sha256:" not in image:
         raise SettingsError(f"{PROJECT}:{setting}: image {image} has no digest: build the model again")
-    return str(image)
+    return str(image), described.get("memory")

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies import cosign, images, limits, stated
-from policies.pods import Unknown
+from policies import config, cosign, images, limits
 from policies.rules import Resource
+from policies.values import Unknown
 
 SETTINGS = limits.LimitSettings(maxCpu="4", maxMemory="4Gi")
 DEPLOYMENT = "kubernetes:apps/v1:Deployment"
@@ -113,11 +113,11 @@ def test_registry_is_a_whole_name() -> None:
 
 def test_settings_beside_the_pack() -> None:
     """config.json is valid and names the local stack's key."""
-    assert stated.load("resource-limits", limits.LimitSettings, "local", {}).maxCpu
-    with pytest.raises(stated.ConfigError, match=r"resource-limits\.maxCpu.*'lots' is not a quantity"):
-        stated.load("resource-limits", limits.LimitSettings, "local", {"maxCpu": "lots"})
-    with pytest.raises(stated.ConfigError, match=r"resource-limits\.maxCpus"):
-        stated.load("resource-limits", limits.LimitSettings, "local", {"maxCpus": "1"})
+    assert config.load("resource-limits", limits.LimitSettings, "local", {}).maxCpu
+    with pytest.raises(config.ConfigError, match=r"resource-limits\.maxCpu.*'lots' is not a quantity"):
+        config.load("resource-limits", limits.LimitSettings, "local", {"maxCpu": "lots"})
+    with pytest.raises(config.ConfigError, match=r"resource-limits\.maxCpus"):
+        config.load("resource-limits", limits.LimitSettings, "local", {"maxCpus": "1"})
 
 
 @pytest.mark.parametrize(
@@ -161,14 +161,14 @@ def test_no_cosign(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_stack_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stack's own file changes what it names, the engine's settings change both."""
-    monkeypatch.setattr(stated, "PACK", tmp_path)
+    monkeypatch.setattr(config, "PACK", tmp_path)
     (tmp_path / "config.json").write_text('{"resource-limits": {"maxCpu": "1", "maxMemory": "1Gi"}}')
     (tmp_path / "config.prod.json").write_text('{"resource-limits": {"maxCpu": "8"}}')
     loaded = [
-        stated.load("resource-limits", limits.LimitSettings, stack, given).maxCpu
+        config.load("resource-limits", limits.LimitSettings, stack, given).maxCpu
         for stack, given in (("dev", {}), ("prod", {}), ("prod", {"maxCpu": "16"}))
     ]
     assert loaded == ["1", "8", "16"]
     (tmp_path / "config.test.json").write_text('{"resource-limit": {}}')
-    with pytest.raises(stated.ConfigError, match=r"config\.test\.json: unknown rule 'resource-limit'"):
-        stated.check_files([limits.RULE])
+    with pytest.raises(config.ConfigError, match=r"config\.test\.json: unknown rule 'resource-limit'"):
+        config.check_files([limits.RULE])
