@@ -1,10 +1,10 @@
-"""Documents of YAML and JSON files from anywhere, read as Kubernetes reads them and refused where that is unclear."""
+"""Documents of YAML and JSON files from anywhere: read as Kubernetes reads them, or refused with the line."""
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -44,12 +44,10 @@ class Document:
     line: int = 1
     node: yaml.Node | None = None
 
-    def parts(self, key: str) -> "Iterator[Document]":
-        """Yield the items of one of its lists as documents."""
-        nodes = _child(self.node, key)
-        for index, item in enumerate(self.value[key]):
-            node = _child(nodes, index)
-            yield Document(item, node.start_mark.line + 1 if node else self.line, node)
+    def item(self, step: str | int) -> "Document":
+        """Return one of its values as a document of its own."""
+        node = _child(self.node, step)
+        return Document(self.value[step], node.start_mark.line + 1 if node else self.line, node)
 
     def line_of(self, path: str) -> int:
         """Return the line of a field such as `spec.containers[0].image`, or of what would hold it."""
@@ -73,16 +71,20 @@ def parse(content: bytes) -> list[Document]:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise DocumentError(f"is not UTF-8: byte {content[error.start]:#04x}", line) from None
-    if text.lstrip().startswith(("{", "[")):
-        try:
-            return [Document(_json(text))]
-        except json.JSONDecodeError as error:
-            json_error = DocumentError(f"is not JSON: {error.msg}", error.lineno)
-        try:
-            return list(_yaml(text))  # a flow mapping, or a template's first line
-        except DocumentError:
-            raise json_error from None
-    return list(_yaml(text))
+    try:
+        return [Document(_json(text))] if text.lstrip().startswith(("{", "[")) else list(_yaml(text))
+    except json.JSONDecodeError as error:
+        json_error = DocumentError(f"is not JSON: {error.msg}{_hint(text)}", error.lineno)
+    except DocumentError as error:
+        raise DocumentError(f"{error}{_hint(text)}", error.line) from None
+    try:
+        return list(_yaml(text))  # YAML in braces
+    except DocumentError:
+        raise json_error from None
+
+
+def _hint(text: str) -> str:
+    return " (a template? Render it first, for example with `helm template`)" if "{{" in text else ""
 
 
 def _json(text: str) -> Any:
@@ -90,10 +92,10 @@ def _json(text: str) -> Any:
         value = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
     except RecursionError:
         raise DocumentError(f"is nested more than {_DEEPEST} deep") from None
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, DocumentError):
         raise
-    except ValueError as error:  # a number of thousands of digits
-        raise DocumentError(f"is not JSON: {error}") from None
+    except ValueError:
+        raise DocumentError("is not JSON: a number has thousands of digits") from None
     level, depth = [value], 0
     while level:
         depth += 1
@@ -124,18 +126,31 @@ def _no_constant(name: str) -> None:
 class _Loader(yaml.CSafeLoader):
     """Reads scalars as the API server's YAML library does (go-yaml 2), and refuses what it refuses.
 
-    Numbers to the base of sixty and dates are text, `y` and `n` are truth values: PyYAML has it the other way round.
+    Dates and numbers to the base of sixty are text, `y` and `n` are truth values; in PyYAML it is the other
+    way round.
     """
 
-    # Starts anew, so that yaml.SafeLoader stays as it is.
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
-    bool_values = {**yaml.SafeLoader.bool_values, "y": True, "n": False}
+    bool_values: ClassVar[dict[str, bool]] = {**yaml.SafeLoader.bool_values, "y": True, "n": False}
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Return a node's value; what its tag does not allow is named with its line."""
+        try:
+            return super().construct_object(node, deep=deep)
+        except DocumentError:
+            raise
+        except (ValueError, LookupError, OverflowError):
+            kind = node.tag.rpartition(":")[2]
+            raise DocumentError(
+                f"is not YAML: no {kind}: {node.value[:40]!r}", node.start_mark.line + 1
+            ) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Return a mapping with texts as keys, each once.
 
         The API server's library makes texts of keys that are numbers or truth values, too.
         """
+        if not isinstance(node, yaml.MappingNode):
+            raise DocumentError("is not YAML: !!map before another value", node.start_mark.line + 1)
         seen: set[str] = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag.endswith(":null"):
@@ -149,6 +164,7 @@ class _Loader(yaml.CSafeLoader):
         return {key.value: self.construct_object(value, deep=deep) for key, value in node.value}
 
 
+_Loader.yaml_implicit_resolvers = {}  # none of PyYAML's own
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:bool",
     re.compile(r"(?:y|Y|n|N|yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)\Z"),
@@ -177,9 +193,8 @@ def _yaml(text: str) -> Iterator[Document]:
         loader = _Loader(text)
         try:
             while loader.check_node():
-                node = loader.get_node()
-                value = loader.construct_document(node)
-                yield Document(value, node.start_mark.line + 1, node)
+                if (node := loader.get_node()) is not None:
+                    yield Document(loader.construct_document(node), node.start_mark.line + 1, node)
         finally:
             loader.dispose()
     except yaml.reader.ReaderError as error:
@@ -189,9 +204,7 @@ def _yaml(text: str) -> Iterator[Document]:
         mark = error.problem_mark or error.context_mark
         said = ", ".join(part for part in (error.context, error.problem) if part)
         raise DocumentError(f"is not YAML: {said}", mark.line + 1 if mark else 0) from None
-    except (yaml.YAMLError, ValueError, OverflowError) as error:
-        if isinstance(error, DocumentError):
-            raise
+    except yaml.YAMLError as error:
         raise DocumentError(f"is not YAML: {error}") from None
 
 
@@ -200,7 +213,7 @@ def _check_bounds(text: str) -> None:
     sizes: dict[str, int | None] = {}
     counts, names = [0], [""]
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else 0
         if isinstance(event, yaml.DocumentStartEvent):
             sizes, counts = {}, [0]
         elif isinstance(event, yaml.CollectionStartEvent):
@@ -216,7 +229,7 @@ def _check_bounds(text: str) -> None:
             sizes[event.anchor or ""] = 1
             counts[-1] += 1
         elif isinstance(event, yaml.AliasEvent):
-            size = sizes.get(event.anchor, 1)
+            size = sizes.get(event.anchor or "", 1)
             if size is None:
                 raise DocumentError(f"has an alias *{event.anchor} to what holds it", line)
             counts[-1] += size
