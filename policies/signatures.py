@@ -1,75 +1,104 @@
-"""Rule `signed-images`: nothing runs that a trusted key did not sign, and by digest alone."""
+"""Rule `signed-images`: nothing runs that nobody trusted has signed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from pydantic import Field
+from policies import exceptions, trust
+from policies.config import ConfigError
+from policies.naming import Named, named
+from policies.rules import Finding, Resource, Rule, is_kubernetes
+from policies.trust import SignatureSettings, Trust
+from policies.verification import Question, verify, verify_all
 
-from policies import cosign, images
-from policies.config import Settings, resolve
-from policies.pods import Container, containers
-from policies.rules import Finding, Resource, Rule, is_kubernetes, not_yet_known, unreadable
-from policies.values import Unknown
-
-
-class SignatureSettings(Settings):
-    """Whom to trust, and where signatures are found."""
-
-    keys: tuple[str, ...] = Field(
-        min_length=1, description="Files of cosign public keys; a signature by any of them is enough."
-    )
-    layouts: tuple[str, ...] = Field(
-        description="Folders written by `cosign save`, where signatures are found with no registry (air gap)."
-    )
-    registries: tuple[str, ...] = Field(
-        min_length=1,
-        description="Registries images may come from: a host, or a host and the start of a path.",
-    )
-    timeoutSeconds: float = Field(
-        gt=0,
-        le=600,
-        description="Longest wait for one signature, in seconds; after that the image is refused.",
-    )
+__all__ = ["RULE", "SignatureSettings", "check", "prefetch"]
 
 
 def check(resource: Resource, settings: SignatureSettings) -> Iterator[Finding]:
-    """Check that every image is named by digest, comes from an allowed registry and bears a signature that
-    cosign verifies with a trusted key, from a local layout or from the image's registry.
+    """Every image bears a signature that cosign verifies: by a trusted key pair, or by a trusted identity.
+
+    What is verified is the digest that the image is named by; wasm artifacts are verified like other images.
+    A key may have a first and a last day, or be revoked: then its signatures do not count, and the report
+    says so. Signatures are cosign's classic ones or Sigstore bundles, looked for in the OCI layouts of the
+    settings and, where those have none for the image, in its registry. If the registry does not answer, the
+    image is refused.
+
+    To bring signatures to a site without a registry: `cosign save --dir FOLDER IMAGE@DIGEST` for classic
+    ones; for bundles `oras cp -r IMAGE@DIGEST --to-oci-layout FOLDER`, or, where the registry has no
+    referrers API, `crane pull --format oci REPOSITORY:sha256-… FOLDER`.
+
+    Good:
+        ```yaml
+        apiVersion: v1
+        kind: Pod
+        metadata: {name: app, namespace: default}
+        spec:
+          containers:
+            - name: app
+              image: edge.local/app@sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef
+        ```
+
+    Bad:
+        ```yaml
+        apiVersion: v1
+        kind: Pod
+        metadata: {name: app, namespace: default}
+        spec:
+          containers:
+            - name: app
+              image: edge.local/app@sha256:0000000000000000000000000000000000000000000000000000000000000bad
+        ```
     """
-    for part in containers(resource.type, resource.inputs):
-        if not isinstance(part, Container):
-            yield unreadable(part)
-            continue
-        value, path = part.fields.get("image"), f"{part.path}.image"
-        if isinstance(value, Unknown):
-            yield not_yet_known(path, part.name)
-        elif refusal := _refusal(value, settings):
-            yield Finding(path, *refusal, container=part.name)
-
-
-def _refusal(value: object, settings: SignatureSettings) -> tuple[str, str] | None:
-    if value is None or not isinstance(value, str):
-        return ("is missing" if value is None else f"is {value!r}, not a string"), "name the image by digest"
+    found = list(named(resource))
     try:
-        image = images.parse(value)
-    except images.ImageError as error:
-        return f"is invalid: {error}", "write registry/path:tag@sha256:digest"
-    if image.digest is None:
-        return (
-            f"is {value}, which names no digest, so what runs can change after it was checked",
-            f"write {value}@sha256:…, the digest that `crane digest {value}` or the build prints",
+        terms = _terms([found], settings)
+        verify_all(_questions(found, terms))
+    except ConfigError as error:
+        for each in found:
+            fix = "put the file there, or name the right one"
+            yield (
+                each
+                if isinstance(each, Finding)
+                else each.finding(f"whose signature was not checked: {error}", fix)
+            )
+        return
+    for each in found:
+        if isinstance(each, Finding):
+            yield each
+        elif finding := _finding(each, terms):
+            yield finding
+
+
+def prefetch(resources: Iterable[Resource], settings: SignatureSettings) -> None:
+    """Verify the images of many resources at a time, so that check() has the answers at hand.
+
+    Raises:
+        ConfigError: there is an image, and a key or the trusted root cannot be read.
+    """
+    found = [list(named(resource)) for resource in resources if is_kubernetes(resource.type)]
+    terms = _terms(found, settings)
+    verify_all(question for each in found for question in _questions(each, terms))
+
+
+def _terms(found: Iterable[Iterable[Named | Finding]], settings: SignatureSettings) -> Trust | None:
+    """The settings with their files read, where there is an image to verify."""
+    needed = any(isinstance(each, Named) and each.image.digest for part in found for each in part)
+    return trust.load(settings, exceptions.today()) if needed else None
+
+
+def _questions(found: Iterable[Named | Finding], terms: Trust | None) -> Iterator[Question]:
+    for each in found:
+        if terms is not None and isinstance(each, Named) and each.image.digest:
+            yield Question(each.image.repository, each.image.digest, terms)
+
+
+def _finding(each: Named, terms: Trust | None) -> Finding | None:
+    questions = list(_questions([each], terms))
+    if not questions:
+        return each.finding(
+            "which names no digest, so there is nothing to verify a signature for",
+            f"write {each.text}@sha256:…, the digest that was signed",
         )
-    if not any(image.comes_from(registry) for registry in settings.registries):
-        return (
-            f"is {value}, from a registry that is not allowed",
-            f"use one of {', '.join(settings.registries)}, or add it to signed-images.registries",
-        )
-    trust = cosign.Trust(
-        tuple(resolve(key) for key in settings.keys),
-        tuple(resolve(layout) for layout in settings.layouts),
-        settings.timeoutSeconds,
-    )
-    problem = cosign.verify(image.repository, image.digest, trust)
-    return None if problem is None else (f"is {value}, {problem.found}", problem.fix)
+    problem = verify(questions[0])
+    return None if problem is None else each.finding(problem.found, problem.fix)
 
 
 RULE: Rule[SignatureSettings] = Rule(
@@ -79,6 +108,7 @@ RULE: Rule[SignatureSettings] = Rule(
     severity="critical",
     check=check,
     applies=is_kubernetes,
-    outside="CEL reaches no registry and has no cryptography. The digest that `image-digest` demands is what "
-    "Pulumi verified, and `image-registry` keeps other registries out.",
+    outside="CEL reaches no registry and has no cryptography. The digest that `image-digest` demands is the"
+    " one that Pulumi verified, and `image-registry` keeps other registries out; docs/policies.md names"
+    " controllers that verify signatures in the cluster.",
 )

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from policies.cosign import Trust, verify
+from policies.trust import Key, Trust
+from policies.verification import Question, forget, verify
 from toolchain.build import BuildError
 from toolchain.manifest import ARTIFACTS, STATE
 from workloads.image import write_layout
@@ -41,9 +42,10 @@ def sign(name: str, digest: str, blobs: dict[str, bytes], layout: Path) -> bool:
     """
     make_key()
     repository = name.rpartition(":")[0]
-    trust, index = Trust((PUBLIC_KEY,), (layout,), 30), layout / "index.json"
+    question = Question(repository, digest, Trust((Key(PUBLIC_KEY),), (layout,), timeout=30))
+    index = layout / "index.json"
     # Without the image in the layout, the pack would ask the registry.
-    if index.is_file() and digest in index.read_text() and verify(repository, digest, trust) is None:
+    if index.is_file() and digest in index.read_text() and verify(question) is None:
         return False
     partial = layout.with_name(f"{layout.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -64,8 +66,8 @@ def sign(name: str, digest: str, blobs: dict[str, bytes], layout: Path) -> bool:
         _run("cosign", "save", f"--dir={partial}", pushed)
     shutil.rmtree(layout, ignore_errors=True)
     partial.rename(layout)
-    verify.cache_clear()
-    if problem := verify(repository, digest, trust):
+    forget()
+    if problem := verify(question):
         raise BuildError(f"{name}@{digest} was signed, {problem.found}: {problem.fix}")
     return True
 
@@ -92,7 +94,7 @@ def make_key() -> None:
     public = _run("cosign", "public-key", f"--key={KEY}")
     if not PUBLIC_KEY.is_file() or PUBLIC_KEY.read_text() != public:
         PUBLIC_KEY.write_text(public)
-        verify.cache_clear()
+        forget()
 
 
 def _run(*command: str) -> str:

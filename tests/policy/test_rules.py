@@ -1,7 +1,5 @@
-"""The rules as functions: shapes that a typed SDK would not let through, images' names, settings."""
+"""The rules as functions: shapes that a typed SDK would not let through, settings."""
 
-import re
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies import config, cosign, images, limits
+from policies import config, limits
 from policies.rules import Resource
 from policies.values import Unknown
 
@@ -77,40 +75,6 @@ def test_never_crashes(inputs: dict[str, Any]) -> None:
     findings(DEPLOYMENT, inputs)
 
 
-DIGEST = "sha256:" + "a" * 64
-KEY = Path(__file__).parent / "example.pub"
-
-
-@pytest.mark.parametrize(
-    ("text", "repository", "tag", "digest"),
-    [
-        ("nginx", "docker.io/library/nginx", None, None),
-        ("user/app:v1", "docker.io/user/app", "v1", None),
-        ("localhost/app", "localhost/app", None, None),
-        (f"[::1]:5000/a/b:v1@{DIGEST}", "[::1]:5000/a/b", "v1", DIGEST),
-        (f"edge.local/models/digits@{DIGEST}", "edge.local/models/digits", None, DIGEST),
-    ],
-)
-def test_image_names(text: str, repository: str, tag: str | None, digest: str | None) -> None:
-    """Port, tag and digest are told apart."""
-    assert images.parse(text) == images.Image(repository, tag, digest)
-
-
-@pytest.mark.parametrize(
-    "text", ["", " ", "é/x", "A/b", "a b", f"a@{DIGEST}@{DIGEST}", "a@sha256:12", "a@", "-x.y/b", "x" * 2000]
-)
-def test_image_names_refused(text: str) -> None:
-    """What names no image is refused."""
-    with pytest.raises(images.ImageError):
-        images.parse(text)
-
-
-def test_registry_is_a_whole_name() -> None:
-    """A registry's name that only begins like an allowed one is another registry."""
-    assert images.parse("edge.local/a").comes_from("edge.local")
-    assert not images.parse("edge.local.evil.com/a").comes_from("edge.local")
-
-
 def test_settings_beside_the_pack() -> None:
     """config.json is valid and names the local stack's key."""
     assert config.load("resource-limits", limits.LimitSettings, "local", {}).maxCpu
@@ -118,45 +82,6 @@ def test_settings_beside_the_pack() -> None:
         config.load("resource-limits", limits.LimitSettings, "local", {"maxCpu": "lots"})
     with pytest.raises(config.ConfigError, match=r"resource-limits\.maxCpus"):
         config.load("resource-limits", limits.LimitSettings, "local", {"maxCpus": "1"})
-
-
-@pytest.mark.parametrize(
-    ("key", "layout", "expected"),
-    [
-        (None, None, "public key .* cannot be read .No such file"),
-        ("no key", None, "holds no PEM public key"),
-        ("-----BEGIN PUBLIC KEY-----", "{", "layout .* cannot be read"),
-        ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", '{"manifests": []}', "signature"),
-    ],
-)
-def test_unusable_trust(tmp_path: Path, key: str | None, layout: str | None, expected: str) -> None:
-    """A key or a layout that cannot be used refuses the image and says which."""
-    if key is not None:
-        (tmp_path / "key.pub").write_text(key, encoding="utf-8")
-    if layout is not None:
-        (tmp_path / "index.json").write_text(layout, encoding="utf-8")
-    problem = cosign.verify(
-        "127.0.0.1:1/models/none", DIGEST, cosign.Trust((tmp_path / "key.pub",), (tmp_path,), timeout=20)
-    )
-    assert problem is not None
-    assert re.search(expected, problem.found)
-
-
-def test_silent_registry() -> None:
-    """A registry that takes the connection and never answers refuses the image when the time is over."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        trust = cosign.Trust((KEY,), (), timeout=1)
-        problem = cosign.verify(f"127.0.0.1:{server.getsockname()[1]}/models/silent", DIGEST, trust)
-    assert problem is not None
-    assert "cannot be reached (no answer within 1 s)" in problem.found
-
-
-def test_no_cosign(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the cosign program no image passes."""
-    monkeypatch.setenv("PATH", "")
-    problem = cosign.verify("edge.local/no-cosign", DIGEST, cosign.Trust((KEY,), (), timeout=1))
-    assert problem is not None
-    assert "cosign is not on PATH" in problem.found
 
 
 def test_stack_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

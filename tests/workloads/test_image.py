@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from policies.cosign import Trust, verify
+from policies.trust import Key, Trust
+from policies.verification import Problem, Question, verify
 from tests.workloads.world import Built
 from toolchain.artifacts import sha256
 from toolchain.build import BuildError
@@ -122,11 +123,14 @@ def test_a_second_build_changes_nothing_and_is_quick(files: dict[str, bytes]) ->
 
 def test_the_policy_pack_accepts_the_signature(files: dict[str, bytes]) -> None:
     digest = json.loads(files["index.json"])["manifests"][0]["digest"]
-    trust = Trust((ARTIFACTS / "cosign.pub",), (ARTIFACTS / "digits-signed",), 30)
-    assert verify("edge.local/models/digits", digest, trust) is None
+
+    def ask(key: Path) -> Problem | None:
+        trust = Trust((Key(key),), (ARTIFACTS / "digits-signed",), timeout=30)
+        return verify(Question("edge.local/models/digits", digest, trust))
+
+    assert ask(ARTIFACTS / "cosign.pub") is None
     assert (STATE / "cosign.key").stat().st_mode & 0o777 == 0o600
-    other = (REPO / "tests/policy/example.pub",)
-    refused = verify("edge.local/models/digits", digest, Trust(other, trust.layouts, 30))
+    refused = ask(REPO / "tests/policy/example.pub")
     assert refused is not None
     assert "does not verify" in refused.found
 
