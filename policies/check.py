@@ -14,7 +14,7 @@ from typing import Any
 
 from policies import config, exceptions, formats, reports, signatures, sources
 from policies.catalog import RULES
-from policies.pods import Container, containers
+from policies.naming import Named, named
 from policies.reports import Entry, Report, Selected
 from policies.rules import AnyRule, Finding, Resource, Rule, StackRule
 from policies.sources import Found
@@ -160,25 +160,28 @@ def check(names: Sequence[str], rules: Sequence[Selected], *, is_strict: bool = 
 
 
 def _prepare(rules: Sequence[Selected], resources: Sequence[Resource], problems: list[str]) -> None:
-    """Fetch all signatures at once; without the means to check them the check is not complete."""
+    """Verify all images at once; without the means to do so the check is not complete."""
     for selected in rules:
         settings = selected.settings
         if not isinstance(settings, signatures.SignatureSettings):
             continue
-        parts = itertools.chain.from_iterable(containers(each.type, each.inputs) for each in resources)
-        if not any(isinstance(part, Container) for part in parts):
-            continue
-        if shutil.which("cosign") is None:
-            problems.append("cosign is not on PATH, so no signature is checked: run `. ./env.sh` first")
-        elif prefetch := getattr(signatures, "prefetch", None):
-            prefetch(resources, settings)
+        try:
+            signatures.prefetch(resources, settings)
+        except config.ConfigError as error:
+            problems.append(str(error))
+        images = itertools.chain.from_iterable(named(each) for each in resources)
+        if shutil.which("cosign") is None and any(
+            isinstance(each, Named) and each.image.digest for each in images
+        ):
+            problems.append("cosign is not on PATH, so no signature was checked: run `. ./env.sh` first")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m policies.check",
-        description="Checks Kubernetes manifests, the output of `helm template`, `pulumi preview --json` and"
-        " `pulumi stack export`, and the file of `pulumi preview --save-plan`, with the policy pack's rules.",
+        description="Checks with the policy pack's rules: Kubernetes manifests, what `helm template`,"
+        " `pulumi preview --json --show-sames` and `pulumi stack export` print, and the file of"
+        " `pulumi preview --save-plan`.",
         epilog=f"exit codes: 0 clean, 1 violations, 2 could not run. {EXAMPLE}",
     )
     parser.add_argument("files", nargs="*", metavar="FILE", help="file or folder; - or none: standard input")

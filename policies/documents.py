@@ -87,6 +87,18 @@ def _hint(text: str) -> str:
     return " (a template? Render it first, for example with `helm template`)" if "{{" in text else ""
 
 
+def read_json(text: str) -> Any:
+    """Return what a JSON text says.
+
+    Raises:
+        DocumentError: it is no JSON, a key stands twice, or it nests beyond bounds.
+    """
+    try:
+        return _json(text)
+    except json.JSONDecodeError as error:
+        raise DocumentError(f"is not JSON: {error.msg}", error.lineno) from None
+
+
 def _json(text: str) -> Any:
     try:
         value = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)

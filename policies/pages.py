@@ -19,13 +19,16 @@ _FENCE = re.compile(r"```(yaml|json)\n(.*?)\n```", re.S)
 _MADE = "<!-- Made by `python -m policies.pages` from the rules' docstrings. -->"
 _USE = """\
 `pulumi preview --policy-pack policies` runs these rules in the engine, `python -m policies.check` on files:
-manifests, what `helm template`, `pulumi preview --json` or `pulumi stack export` prints, the file of
-`pulumi preview --save-plan`.
+manifests, what `helm template`, `pulumi preview --json --show-sames` or `pulumi stack export` prints, and the
+file of a new stack's `pulumi preview --save-plan`.
 
 ```
 helm template chart | python -m policies.check --stack prod
-pulumi preview --json | python -m policies.check --stack prod --format sarif --output policies.sarif
+pulumi preview --json --show-sames | python -m policies.check --format sarif --output policies.sarif
 ```
+
+Pulumi hides secrets in its files, and with them the list or object around each; that is then not yet known,
+while the engine sees it. `--show-secrets` opens them in a plan and in an export, not in a preview's JSON.
 
 Exit codes: 0 clean, 1 violations, 2 something could not be checked. What is not known at preview is shown as
 such and counts with `--strict`. Mandatory and remediate count, advisory is shown, disabled does not run:
@@ -44,6 +47,11 @@ folder and holds no resource) and `findings`, each with
 | `found`, `fix` | what is there, and what to write instead |
 | `known` | false if only `pulumi up` will know the value |
 | `exception` | who lets it through, why, until when |"""
+_CLUSTER = """\
+Rules that are enforced in the cluster are ValidatingAdmissionPolicies, made from the same settings.
+Those that are not say why. For signatures, an admission controller that reaches the registry closes the gap:
+Sigstore's policy-controller (ClusterImagePolicy), Kyverno (verifyImages) and Connaisseur take the same public
+keys. Without one, what is applied past Pulumi still needs a digest and an allowed registry."""
 
 
 class PageError(ValueError):
@@ -144,7 +152,7 @@ def _overview(rules: Sequence[AnyRule]) -> str:
         for rule in rules
     ]
     columns = ("rule", "what it asks", "severity", "remediated", "enforced in the cluster")
-    return "\n\n".join((_MADE, "# Rules", _table(columns, rows), "## Checking files", _USE)) + "\n"
+    return "\n\n".join((_MADE, "# Rules", _table(columns, rows), _CLUSTER, "## Checking files", _USE)) + "\n"
 
 
 def _is_remediated(rule: AnyRule) -> bool:

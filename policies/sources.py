@@ -8,14 +8,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
-from policies.documents import Document, DocumentError, parse
+from pulumi_policy.deserialize import SPECIAL_SECRET_SIG, SPECIAL_SIG_KEY
+
+from policies.documents import Document, DocumentError, parse, read_json
 from policies.rules import Resource
 from policies.values import Hidden, plain
 
 STDIN = "-"
 _SUFFIXES = frozenset((".yaml", ".yml", ".json"))
 _MOST_BYTES = 256 << 20
-_MASK = "[secret]"  # what `pulumi preview --json` writes in a secret's place
+# What `pulumi preview --json` writes in a secret's place, and in that of a list or object around one.
+_MASK = "[secret]"
 
 
 @dataclass(frozen=True)
@@ -102,10 +105,11 @@ def _read_file(name: str, reading: Reading, *, is_named: bool) -> None:
         where = f"{shown}:{document.line}" if document.node else shown
         try:
             if (found := _resources(document)) is not None:
-                reading.found += [_placed(resource, shown, part) for resource, part in found]
+                for resource, part in found:
+                    reading.found.append(_placed(resource, shown, part))
             elif document.value is not None:
                 notes = reading.problems if is_named else reading.skipped
-                notes.append(f"{where}: holds neither a manifest nor what Pulumi writes")
+                notes.append(f"{where}: is no manifest (it lacks apiVersion or kind) and nothing of Pulumi's")
         except DocumentError as error:
             reading.problems.append(f"{f'{shown}:{error.line}' if error.line else where}: {error}")
 
@@ -142,7 +146,7 @@ def _resources(document: Document) -> Iterator[tuple[Resource, Document]] | None
 
 
 def _is_manifest(value: Mapping[str, Any]) -> bool:
-    return "kind" in value or "apiVersion" in value
+    return "kind" in value and "apiVersion" in value
 
 
 def _manifests(document: Document) -> Iterator[tuple[Resource, Document]]:
@@ -187,28 +191,25 @@ def _is_preview(value: Mapping[str, Any]) -> bool:
 
 
 def _preview(document: Document) -> Iterator[tuple[Resource, Document]]:
-    """Yield what `pulumi preview --json` says will be there; a failed preview does not say all."""
-    errors = [
-        str(each.get("message", "")).strip()
-        for each in _mappings(document.value, "diagnostics")
-        if each.get("severity") == "error"
-    ]
-    if errors:
-        raise DocumentError(f"the preview failed and may lack resources: {errors[0].splitlines()[0]}")
+    """Yield what `pulumi preview --json` says will be there."""
+    steps = _mappings(document.value, "steps")
     states = {}
-    for step in _mappings(document.value, "steps"):
-        if "newState" in step and not str(step["op"]).startswith(("delete", "discard")):
-            states[step["urn"]] = step["newState"]
+    for step in steps:
+        if "newState" in step and not str(step.get("op")).startswith(("delete", "discard")):
+            states[str(step.get("urn"))] = step["newState"]
     for state in states.values():
-        yield _state(_unmasked(state)), document
-
-
-def _unmasked(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _unmasked(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_unmasked(item) for item in value]
-    return Hidden() if value == _MASK else value
+        yield _state(state), document
+    for each in _mappings(document.value, "diagnostics"):
+        if each.get("severity") == "error":
+            first = next(iter(str(each.get("message")).splitlines()), "").removeprefix("error: ")
+            raise DocumentError(f"the preview failed, so it may lack resources: {first}")
+    summary = document.value.get("changeSummary")
+    same = summary.get("same") if isinstance(summary, Mapping) else 0
+    if isinstance(same, int) and same > (shown := sum(step.get("op") == "same" for step in steps)):
+        raise DocumentError(
+            f"the preview leaves out {same - shown} unchanged resources:"
+            " `pulumi preview --json --show-sames` shows them"
+        )
 
 
 def _plan(document: Document) -> Iterator[tuple[Resource, Document]]:
@@ -217,20 +218,24 @@ def _plan(document: Document) -> Iterator[tuple[Resource, Document]]:
     It holds differences, so that only a resource that is new stands there whole.
     """
     plans = document.value["resourcePlans"]
-    if not isinstance(plans, Mapping):
-        raise DocumentError("resourcePlans is no object")
+    if not isinstance(plans, Mapping) or not all(isinstance(plan, Mapping) for plan in plans.values()):
+        raise DocumentError("resourcePlans is no object of objects")
+    partial = []
     for urn, plan in plans.items():
-        goal = plan.get("goal") if isinstance(plan, Mapping) else None
+        goal = plan.get("goal")
         if goal is None:
             continue  # a deletion
-        steps = plan.get("steps") or []
-        if not isinstance(goal, Mapping) or "create" not in steps:
-            raise DocumentError(
-                f"resourcePlans: {urn} is there already, and a plan holds only what changes; check what"
-                " `pulumi preview --json` prints instead"
-            )
-        inputs = (goal.get("inputDiff") or {}).get("adds") or {}
+        if not isinstance(goal, Mapping) or plan.get("steps") != ["create"]:
+            partial.append(urn)
+            continue
+        difference = goal.get("inputDiff")
+        inputs = difference.get("adds") if isinstance(difference, Mapping) else difference
         yield _state({"urn": urn, "type": goal.get("type"), "inputs": inputs}), document
+    if partial:
+        raise DocumentError(
+            f"{len(partial)} resources exist already, and a plan holds only what changes in them:"
+            " `pulumi preview --json --show-sames` shows them whole"
+        )
 
 
 def _export(document: Document) -> Iterator[tuple[Resource, Document]]:
@@ -254,7 +259,18 @@ def _state(state: Any) -> Resource:
     urn = str(state.get("urn", ""))
     # urn:pulumi:<stack>::<project>::<type>::<name>; a name may hold colons.
     name = urn.split("::", 3)[-1] if urn else str(state.get("name", ""))
-    return Resource(state["type"], plain(inputs), name, urn)
+    return Resource(state["type"], plain(_unmasked(inputs)), name, urn)
+
+
+def _unmasked(value: Any) -> Any:
+    """Copy inputs with secrets as values.plain() takes them: open where the file shows them, else hidden."""
+    if isinstance(value, Mapping):
+        if value.get(SPECIAL_SIG_KEY) == SPECIAL_SECRET_SIG and isinstance(value.get("plaintext"), str):
+            return _unmasked(read_json(value["plaintext"]))
+        return {key: _unmasked(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_unmasked(item) for item in value]
+    return Hidden() if value == _MASK else value
 
 
 def _mappings(value: Any, key: str) -> list[Mapping[str, Any]]:
