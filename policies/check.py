@@ -15,7 +15,7 @@ from typing import Any
 from policies import config, exceptions, formats, reports, signatures, sources
 from policies.catalog import RULES
 from policies.naming import Named, named
-from policies.reports import Entry, Report, Selected
+from policies.reports import Entry, Report, Screen, Selected
 from policies.rules import AnyRule, Finding, Resource, Rule, StackRule
 from policies.sources import Found
 from policies.values import Edit, edited, text_path
@@ -146,7 +146,8 @@ def check(names: Sequence[str], rules: Sequence[Selected], *, is_strict: bool = 
     reading = sources.read(names)
     problems = reading.problems
     if not reading.found and not problems:
-        problems.append(f"{', '.join(names)}: no resource found")
+        shown = ", ".join("<stdin>" if name == sources.STDIN else name for name in names)
+        problems.append(f"{shown}: no resource found")
     entries: list[Entry] = []
     found = []
     for each in reading.found:
@@ -204,14 +205,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _screen() -> Screen:
+    return Screen(sys.stdout.isatty(), (sys.stdout.encoding or "").lower().replace("-", "") != "utf8")
+
+
 def _run(options: argparse.Namespace) -> int:
     rules = select(options.rule, options.stack, options.config)
     if options.rules:
-        sys.stdout.write(reports.listing(rules, color=sys.stdout.isatty()))
+        sys.stdout.write(reports.listing(rules, _screen()))
         return 0
+    if not options.files and sys.stdin is not None and sys.stdin.isatty():
+        raise CheckError("no file given; `-` is standard input, --help has an example")
     report = check(options.files or [sources.STDIN], rules, is_strict=options.strict)
     if options.format == "table":
-        text = reports.table(report, color=options.output is None and sys.stdout.isatty())
+        text = reports.table(report, Screen() if options.output else _screen())
     else:
         text = WRITERS[options.format](report)
         for line in (*(f"error: {problem}" for problem in report.problems), report.summary()):

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -144,30 +145,47 @@ def visible(text: str) -> str:
     )
 
 
-def table(report: Report, *, color: bool) -> str:
+@dataclass(frozen=True)
+class Screen:
+    """What tables are shown on.
+
+    Args:
+        has_color: whether it shows colours.
+        is_ascii: whether it shows nothing but ASCII.
+    """
+
+    has_color: bool = False
+    is_ascii: bool = False
+
+    def console(self) -> Console:
+        """Return a console that keeps what is printed."""
+        width = max(shutil.get_terminal_size((160, 24)).columns, _NARROWEST)
+        return Console(file=io.StringIO(), width=width, force_terminal=self.has_color, highlight=False)
+
+
+def table(report: Report, screen: Screen) -> str:
     """Return tables for people, with the summary below."""
-    console = _console(color=color)
+    console = screen.console()
     for status, title in _TITLES.items():
         entries = [entry for entry in report.entries if entry.status == status]
         if entries:
-            console.print(_exceptions(entries) if status == "exception" else _findings(title, entries))
+            view = _exceptions(entries) if status == "exception" else _findings(title, entries)
+            view.box = box.ASCII if screen.is_ascii else view.box
+            console.print(view)
     for problem in report.problems:
         console.print(Text(f"error: {visible(problem)}", style="red"), soft_wrap=True)
     console.print(Text(report.summary()), soft_wrap=True)
     return _printed(console)
 
 
-def listing(rules: Sequence[Selected], *, color: bool) -> str:
+def listing(rules: Sequence[Selected], screen: Screen) -> str:
     """Return the table of rules."""
-    console = _console(color=color)
+    console = screen.console()
     rows = ((each.rule.id, each.level, each.rule.severity, each.rule.description) for each in rules)
-    console.print(_rows("rules", ("rule", "level", "severity", "what it asks"), rows, show_lines=False))
+    view = _rows("rules", ("rule", "level", "severity", "what it asks"), rows, show_lines=False)
+    view.box = box.ASCII if screen.is_ascii else view.box
+    console.print(view)
     return _printed(console)
-
-
-def _console(*, color: bool) -> Console:
-    width = max(shutil.get_terminal_size((160, 24)).columns, _NARROWEST)
-    return Console(file=io.StringIO(), width=width, force_terminal=color, highlight=False)
 
 
 def _printed(console: Console) -> str:

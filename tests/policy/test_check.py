@@ -35,6 +35,32 @@ def test_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert re.search(r"4 violations; 1 resource, 1 rule, \d+\.\d s$", output.strip())
 
 
+def test_ascii_screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A screen that shows only ASCII gets tables of it, and other characters as escapes."""
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", screen)
+    assert run(write(tmp_path, "m.yaml", BAD.replace("name: c", "name: 日本")), *LIMITS) == 1
+    screen.seek(0)
+    output = screen.read()
+    assert "+----" in output
+    assert "\\u65e5\\u672c" in output
+
+
+def test_no_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A closed or empty standard input, and a terminal instead of one, are no pass."""
+    for stdin, message in (
+        (None, "<stdin>: is closed"),
+        (io.TextIOWrapper(io.BytesIO()), "<stdin>: no resource found"),
+    ):
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert run(*LIMITS) == 2
+        assert message in capsys.readouterr().out
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    assert run(*LIMITS) == 2
+    assert "no file given" in capsys.readouterr().err
+
+
 def test_junit(tmp_path: Path) -> None:
     """JUnit has a case for each rule and resource, and counts that a parser of it agrees with."""
     output = tmp_path / "junit.xml"
