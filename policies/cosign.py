@@ -28,6 +28,7 @@ _UNREACHABLE = re.compile(
     r"dial tcp|no such host|connection refused|connection reset|i/o timeout|deadline exceeded"
     r"|network is unreachable|TLS handshake|x509:|server gave HTTP|unexpected EOF|: EOF|status code 5\d\d"
 )
+_NOT_LOGGED = "offline verification failed"
 # An empty Sigstore trust root: only the keys count, and cosign does not ask the internet for the public one.
 _NO_SIGSTORE = Path(__file__).resolve().parent / "no-sigstore.json"
 # cosign takes every flag from the environment too: COSIGN_CHECK_CLAIMS=false would let any signature pass.
@@ -188,4 +189,5 @@ def _reason(stderr: str) -> str:
     lines = [line for line in stderr.splitlines() if line.strip() and not line.startswith("WARNING")]
     # An error may have several lines; cosign says it once more after these words.
     said = " ".join(" ".join(lines).partition("error during command execution:")[0].split())
-    return (said.partition("Error: ")[2] or said or "it said nothing")[:400]
+    said = said.partition("Error: ")[2] or said or "it said nothing"
+    return said.replace(_NOT_LOGGED, f"it bears no entry of a transparency log ({_NOT_LOGGED})")[:400]

@@ -231,15 +231,16 @@ def _identity(identity: TrustedIdentity) -> Identity:
     ):
         # cosign takes a match anywhere in the text, so that a URL within another URL would do.
         flags.append(f"{flag}={exact}" if pattern is None else f"{flag}-regexp=^(?:{pattern})$")
-        texts.append(exact or f"/{pattern}/")
+        texts.append(exact or f"^{pattern}$")
     return Identity(tuple(flags), f"{texts[1]} of {texts[0]}")
 
 
 def _trusted_root(file: Path) -> dict[str, Any]:
     field = "signed-images.trustedRoot"
+    text = _read(file, field, "the trusted root")
     try:
-        content = json.loads(_read(file, field, "the trusted root"))
-    except ValueError as error:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{field}: {file} is no JSON: {error}") from None
     if not isinstance(content, dict) or not str(content.get("mediaType")).startswith(TRUSTED_ROOT):
         raise ConfigError(

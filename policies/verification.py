@@ -171,7 +171,7 @@ def _out_of_reach(question: Question, place: _Place, answer: Answer) -> Problem:
 
 def _explain(question: Question, answers: _Answers, until: float) -> Problem:
     """Say what is wrong: of several answers, the one that comes nearest to a good signature."""
-    order = ("annotations", "broken", "wrong", "other", "unsigned")
+    order = ("annotations", "other", "broken", "wrong", "unsigned")
     place, signer, nearest = min(answers, key=lambda each: order.index(each[2].verdict))
     signers = " or ".join(dict.fromkeys(str(each) for each in question.trust.signers))
     reason = "; ".join(dict.fromkeys(a.reason for _, _, a in answers if a.verdict == nearest.verdict))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.policy.world import Engine, Images, free_port, run, tamper
+from tests.policy.world import BUNDLE, Engine, Images, free_port, run, tamper
 
 
 @pytest.fixture(scope="session")
@@ -31,24 +31,33 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def images(registry: str, tmp_path_factory: pytest.TempPathFactory) -> Images:
     """Push and sign the images of the tests."""
     made = Images(tmp_path_factory.mktemp("images"), registry)
-    for key in ("trusted", "other"):
-        run("cosign", "generate-key-pair", "--output-key-prefix", key, cwd=made.folder, COSIGN_PASSWORD="")
+    made.make_keys("trusted", "other", "expired", "revoked")
+    classic = ("signed", "moved", "saved", "tampered")
     pushed = {
-        name: made.push(name) for name in ("signed", "unsigned", "other-key", "moved", "saved", "tampered")
+        name: made.push(name) for name in (*classic, "unsigned", "other", "expired", "revoked", "bundle")
     }
-    for name in ("signed", "moved", "saved", "tampered"):
+    pushed["wasm"] = made.push_wasm("wasm")
+    for name in (*classic, "wasm"):
         made.sign(pushed[name])
-    made.sign(pushed["other-key"], key="other")
-    digest = pushed["unsigned"].split("@")[1]
+    for name in ("other", "expired", "revoked"):
+        made.sign(pushed[name], key=name)
+    made.sign(pushed["bundle"], BUNDLE)
+    # The signed tag, pointed at other content after the signing.
     run("crane", "copy", f"{registry}/models/unsigned:v1", f"{registry}/models/moved:v1", cwd=made.folder)
+    digest = pushed["unsigned"].split("@")[1]
     made.names = {
         "signed": pushed["signed"],
         "offline": made.save(pushed["saved"], "saved"),
+        "bundle": pushed["bundle"],
+        "offline-bundle": made.save_bundles(pushed["bundle"], "saved-bundle"),
+        "wasm": pushed["wasm"],
         "unsigned": pushed["unsigned"],
-        "other-key": pushed["other-key"],
+        "other-key": pushed["other"],
+        "expired-key": pushed["expired"],
+        "revoked-key": pushed["revoked"],
         "tag-only": pushed["signed"].split("@")[0],
-        # The signed tag, pointed at other content after the signing.
-        "moved-tag": f"{pushed['moved'].split('@')[0]}@{digest}",
+        "latest": pushed["signed"].replace(":v1@", ":latest@"),
+        "moved-tag": made.by_digest(f"{registry}/models/moved:v1"),
         "tampered": made.save(pushed["tampered"], "tampered"),
         "registry-down": f"127.0.0.1:1/models/signed@{digest}",
         "foreign-registry": f"docker.io/library/nginx@{digest}",

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pulumi_kubernetes as kubernetes
 from pulumi.output import UNKNOWN
 
 IMAGES: dict[str, str] = json.loads(Path("images.json").read_text(encoding="utf-8"))
+GOOD_IMAGES = ("signed", "offline", "bundle", "offline-bundle", "wasm")
 GOOD_RESOURCES: dict[str, dict[str, Any]] = {
     "requests": {"cpu": "500m", "memory": "512Mi", "nvidia.com/gpu": 1},
     "limits": {"cpu": 1, "memory": "1Gi", "nvidia.com/gpu": 1},
@@ -43,7 +45,13 @@ def container(image: Any = IMAGES["signed"], changes: dict[str, Any] | None = No
 
 def template(one: dict[str, Any], init: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return a pod template with one container, and one init container if given."""
-    spec = {"containers": [one], "initContainers": [init] if init else [], "restartPolicy": "Never"}
+    spec = {
+        "containers": [one],
+        "initContainers": [init] if init else [],
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "securityContext": {"runAsNonRoot": True},
+    }
     return {"metadata": {"labels": {"app": "test"}}, "spec": spec}
 
 
@@ -63,6 +71,9 @@ def good(opts: pulumi.ResourceOptions) -> None:
     kubernetes.apps.v1.Deployment("d", spec=workload(template(container(IMAGES["offline"]))), opts=opts)
     kubernetes.apps.v1.DaemonSet("ds", spec=workload(template(container(), container())), opts=opts)
     kubernetes.batch.v1.CronJob("cronjob", spec=cron(template(container())), opts=opts)
+    for name in GOOD_IMAGES:
+        one = container(IMAGES.get(name, IMAGES["signed"]))
+        kubernetes.core.v1.Pod(f"good-{name}", spec=template(one)["spec"], opts=opts)
     kubernetes.core.v1.ConfigMap("configmap", data={"image": "unsigned:latest"}, opts=opts)
     later = pulumi.Output.from_input(UNKNOWN)
     kubernetes.core.v1.Pod("later", spec=template(container(later))["spec"], opts=opts)
@@ -77,7 +88,7 @@ def late(opts: pulumi.ResourceOptions) -> None:
 def bad(opts: pulumi.ResourceOptions) -> None:
     """Declare one resource for each thing the pack refuses; its name says which."""
     for name, image in IMAGES.items():
-        if name not in ("signed", "offline"):
+        if name not in GOOD_IMAGES:
             kubernetes.core.v1.Pod(f"image-{name}", spec=template(container(image))["spec"], opts=opts)
     unsigned = container(IMAGES["unsigned"])
     kubernetes.core.v1.Pod("image-init", spec=template(container(), unsigned)["spec"], opts=opts)
@@ -93,9 +104,46 @@ def bad(opts: pulumi.ResourceOptions) -> None:
     kubernetes.apps.v1.DaemonSet("bare-daemonset", spec=workload(template(container(), bare)), opts=opts)
 
 
-DECLARE: dict[str, Callable[[pulumi.ResourceOptions], None]] = {"good": good, "late": late, "bad": bad}
+def given(opts: pulumi.ResourceOptions) -> None:
+    """Declare the resources of the file that RESOURCES names: type, name and inputs of each."""
+    for one in json.loads(Path(os.environ["RESOURCES"]).read_text(encoding="utf-8")):
+        if one["type"].startswith("edge:"):
+            pulumi.ComponentResource(one["type"], one["name"], one["inputs"])
+        else:
+            in_cluster = one["type"].startswith("kubernetes:")
+            pulumi.CustomResource(one["type"], one["name"], one["inputs"], opts if in_cluster else None)
+
+
+def rendered(opts: pulumi.ResourceOptions) -> None:
+    """Declare pods without limits that other things hold: a custom resource, a group of manifests, a chart."""
+    bare = {"containers": [{"name": "bare", "image": IMAGES["signed"]}]}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "in-group"}, "spec": bare}
+    kubernetes.apiextensions.CustomResource(
+        "in-custom-resource",
+        api_version="serving.example.com/v1",
+        kind="Model",
+        spec={"predictor": {"spec": bare}},
+        opts=opts,
+    )
+    kubernetes.yaml.v2.ConfigGroup("group", objs=[pod], opts=opts)
+    chart = Path("chart")
+    (chart / "templates").mkdir(parents=True, exist_ok=True)
+    about = {"apiVersion": "v2", "name": "app", "version": "1.0.0"}
+    (chart / "Chart.yaml").write_text(json.dumps(about))
+    manifest = json.dumps(pod | {"metadata": {"name": "in-chart-{{ .Values.suffix }}"}})
+    (chart / "templates" / "pod.yaml").write_text(manifest)
+    kubernetes.helm.v4.Chart("chart", chart=str(chart), values={"suffix": "a"}, opts=opts)
+
+
+DECLARE: dict[str, Callable[[pulumi.ResourceOptions], None]] = {
+    "good": good,
+    "late": late,
+    "bad": bad,
+    "given": given,
+    "rendered": rendered,
+}
 
 if __name__ == "__main__":
     # Rendering to files needs no cluster.
-    rendered = kubernetes.Provider("rendered", render_yaml_to_directory="rendered")
-    DECLARE[pulumi.get_stack()](pulumi.ResourceOptions(provider=rendered))
+    files = kubernetes.Provider("files", render_yaml_to_directory="rendered")
+    DECLARE[pulumi.get_stack()](pulumi.ResourceOptions(provider=files))

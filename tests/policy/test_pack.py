@@ -12,10 +12,13 @@ MISSING = "is missing. Fix: set"
 REFUSED = {
     "image-unsigned": "which is not signed: registry 127.0.0.1:",
     "image-init": r"spec.initContainers\[0\].image is .*, which is not signed",
-    "image-other-key": "whose signature does not verify with .*trusted.pub: no matching signatures",
+    "image-other-key": "whose signature does not verify with .*trusted.pub or .*: no matching signatures",
+    "image-expired-key": r"only trusted signature is by the key .*expired.pub, which expired on 2020-01-31",
+    "image-revoked-key": r"by the key .*revoked.pub, which is revoked: a laptop was lost. Fix: look into",
+    "image-latest": "whose tag latest does not say which version it is",
     "image-tag-only": "which names no digest",
-    "image-moved-tag": "models/moved:v1@sha256:.*, which is not signed",
-    "image-tampered": "whose signature does not verify with .*trusted.pub: no matching signatures",
+    "image-moved-tag": "models/moved:v1@sha256:.*, which is not signed.*but one for .* a tag was moved after",
+    "image-tampered": "whose signature does not verify with .*trusted.pub or .*: no matching signatures",
     "image-registry-down": "registry 127.0.0.1:1 cannot be reached .*connection refused",
     "image-foreign-registry": "from a registry that is not allowed. Fix: use one of",
     "image-empty": "spec.containers.0..image is missing",  # the provider drops an empty text
@@ -83,6 +86,7 @@ def test_malformed_settings(engine: Engine, images: Images, settings: dict[str, 
 
 def test_unreadable_key(engine: Engine, images: Images) -> None:
     """A key that is not there refuses every image and is named."""
-    code, output = engine.run("preview", "good", images, images.settings(keys=["no/such/key.pub"]))
+    code, output = engine.run("preview", "good", images, images.settings(keys=[{"file": "no/such/key.pub"}]))
     assert code != 0
-    assert re.search(r"public key .*/no/such/key.pub cannot be read \(No such file", output), output
+    field = r"signed-images\.keys\.0\.file: the public key .*/no/such/key.pub cannot be read \(No such file"
+    assert re.search(field, output), output

@@ -15,6 +15,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = Path(__file__).resolve().parent / "stacks.py"
+BUNDLE = "--new-bundle-format"
+"""The flag with which cosign signs by a Sigstore bundle."""
 SIGNATURES = "dev.cosignproject.cosign/sigs"
 
 
@@ -36,10 +38,10 @@ def free_port() -> int:
 
 @dataclass
 class Images:
-    """A registry, two key pairs and images in every state of being signed.
+    """A registry, key pairs and images in every state of being signed.
 
     Args:
-        folder: holds `trusted.pub`, `other.pub`, and the layouts `saved` and `tampered`.
+        folder: holds the keys, such as `trusted.pub`, and the layouts.
         registry: its address.
         names: state → image, as a pod would name it.
     """
@@ -47,6 +49,12 @@ class Images:
     folder: Path
     registry: str
     names: dict[str, str] = field(default_factory=dict)
+
+    def make_keys(self, *names: str) -> None:
+        """Make key pairs, without passphrases."""
+        for name in names:
+            prefix = f"--output-key-prefix={name}"
+            run("cosign", "generate-key-pair", prefix, cwd=self.folder, COSIGN_PASSWORD="")
 
     def push(self, name: str) -> str:
         """Push an image of its own content as NAME:v1 and return its name by digest."""
@@ -56,36 +64,69 @@ class Images:
             layer.add(content, arcname=content.name)
         image = f"{self.registry}/models/{name}:v1"
         run("crane", "append", "-f", f"{name}.tar", "-t", image, cwd=self.folder)
+        return self.by_digest(image)
+
+    def push_wasm(self, name: str) -> str:
+        """Push an artifact that holds a wasm module (CNCF: "Wasm OCI Artifact Layout") as NAME:v1."""
+        layout = self.folder / f"{name}.layout"
+        (layout / "blobs" / "sha256").mkdir(parents=True)
+
+        def blob(content: bytes, kind: str) -> dict[str, Any]:
+            digest = hashlib.sha256(content).hexdigest()
+            (layout / "blobs" / "sha256" / digest).write_bytes(content)
+            return {"mediaType": kind, "digest": f"sha256:{digest}", "size": len(content)}
+
+        config = json.dumps({"architecture": "wasm", "os": "wasip1", "layerDigests": []}).encode()
+        kind = "application/vnd.oci.image.manifest.v1+json"
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": kind,
+            "config": blob(config, "application/vnd.wasm.config.v0+json"),
+            "layers": [blob(b"\0asm\1\0\0\0", "application/wasm")],
+        }
+        index = {"schemaVersion": 2, "manifests": [blob(json.dumps(manifest).encode(), kind)]}
+        (layout / "index.json").write_text(json.dumps(index))
+        (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+        image = f"{self.registry}/models/{name}:v1"
+        run("crane", "push", str(layout), image, cwd=self.folder)
+        return self.by_digest(image)
+
+    def by_digest(self, image: str) -> str:
+        """Return a tagged image's name with the digest it has now."""
         return f"{image}@{run('crane', 'digest', image, cwd=self.folder)}"
 
-    def sign(self, image: str, key: str = "trusted") -> None:
-        """Sign an image with one of the two keys, leaving no trace in a public log."""
-        run(
-            "cosign",
-            "sign",
-            "--key",
-            f"{key}.key",
-            "--tlog-upload=false",
-            "-y",
-            image,
-            cwd=self.folder,
-            COSIGN_PASSWORD="",
-        )
+    def sign(self, image: str, *flags: str, key: str = "trusted") -> None:
+        """Sign an image with one of the keys, leaving no trace in a public log."""
+        command = ["cosign", "sign", "-y", f"--key={key}.key", "--tlog-upload=false", *flags, image]
+        run(*command, cwd=self.folder, COSIGN_PASSWORD="")
 
     def save(self, image: str, layout: str) -> str:
         """Save a signed image as a layout and return a name for it in a registry that does not exist."""
         run("cosign", "save", "--dir", layout, image, cwd=self.folder)
         return f"edge.invalid/models/{layout}@{image.split('@')[1]}"
 
+    def save_bundles(self, image: str, layout: str) -> str:
+        """Save an image's Sigstore bundles as save() does the image and its classic signature."""
+        repository, digest = image.split(":v1@")
+        listed = (
+            f"{repository}:{digest.replace(':', '-')}"  # where registries without a referrers API keep them
+        )
+        run("crane", "pull", "--format=oci", listed, layout, cwd=self.folder)
+        return f"edge.invalid/models/{layout}@{digest}"
+
     def settings(self, **changes: Any) -> dict[str, Any]:
-        """Return the pack's settings for these images, in Pulumi's form."""
+        """Return the pack's settings for these images, in Pulumi's form; changes are signed-images'."""
         signed: dict[str, Any] = {
-            "keys": [str(self.folder / "trusted.pub")],
-            "layouts": [str(self.folder / "saved"), str(self.folder / "tampered")],
-            "registries": [self.registry, "127.0.0.1:1", "edge.invalid"],
+            "keys": [
+                {"file": str(self.folder / "trusted.pub")},
+                {"file": str(self.folder / "expired.pub"), "notAfter": "2020-01-31"},
+                {"file": str(self.folder / "revoked.pub"), "revoked": "a laptop was lost"},
+            ],
+            "layouts": [str(self.folder / name) for name in ("saved", "saved-bundle", "tampered")],
             "timeoutSeconds": 20,
         }
-        return {"signed-images": {**signed, **changes}}
+        registries = [self.registry, "127.0.0.1:1", "edge.invalid"]
+        return {"image-registry": {"registries": registries}, "signed-images": {**signed, **changes}}
 
 
 def tamper(layout: Path) -> None:
