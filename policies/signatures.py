@@ -109,6 +109,6 @@ RULE: Rule[SignatureSettings] = Rule(
     check=check,
     applies=is_kubernetes,
     outside="CEL reaches no registry and has no cryptography. The digest that `image-digest` demands is the"
-    " one that Pulumi verified, and `image-registry` keeps other registries out; docs/policies.md names"
-    " controllers that verify signatures in the cluster.",
+    " one that Pulumi verified, and `image-registry` keeps other registries out; docs/policies/README.md"
+    " names controllers that verify signatures in the cluster.",
 )

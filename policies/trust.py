@@ -93,7 +93,7 @@ class SignatureSettings(Settings):
         " that is ignored, a signature counts only while its certificate is valid.",
     )
     annotations: Mapping[str, str] = Field(
-        default_factory=dict,
+        default={},
         description="What a signature must say (`cosign sign -a key=value`). Sigstore bundles of cosign 2.6"
         " bear no annotations, so they do not count where this is set.",
     )

@@ -1,4 +1,4 @@
-"""The rule `signed-images`, with the real cosign and a real registry: whose signature counts, what it says."""
+"""The rule `signed-images` with the real cosign and a real registry: whose signature counts, what it says."""
 
 import base64
 import contextlib
@@ -198,6 +198,19 @@ def test_a_tampered_bundle(images: Images, tmp_path: Path) -> None:
     file.write_text(json.dumps(bundle))
     (text,) = says(of(images, layouts=[str(tmp_path / "layout")]), images.names["offline-bundle"])
     assert "whose signature does not verify with" in text
+
+
+def test_a_layout_with_another_image_under_the_digest(images: Images, tmp_path: Path) -> None:
+    """A layout that gives a signed image the digest of an unsigned one is refused."""
+    layout = tmp_path / "layout"
+    shutil.copytree(images.folder / "saved", layout)
+    signed, unsigned = (images.names[name].split("@sha256:")[1] for name in ("offline", "unsigned"))
+    index = (layout / "index.json").read_text()
+    assert signed in index
+    (layout / "index.json").write_text(index.replace(signed, unsigned))
+    shutil.copy(layout / "blobs" / "sha256" / signed, layout / "blobs" / "sha256" / unsigned)
+    (text,) = says(of(images, layouts=[str(layout)]), images.names["unsigned"])
+    assert re.search(f"layout .* holds no signature but other statements .* for sha256:{signed}", text)
 
 
 def test_a_layout_that_cannot_be_read(images: Images, tmp_path: Path) -> None:

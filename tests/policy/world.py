@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = Path(__file__).resolve().parent / "stacks.py"
 BUNDLE = "--new-bundle-format"
 """The flag with which cosign signs by a Sigstore bundle."""
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 SIGNATURES = "dev.cosignproject.cosign/sigs"
 
 
@@ -34,6 +35,20 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def write_blob(layout: Path, content: bytes, kind: str) -> dict[str, Any]:
+    """Write a blob into an OCI layout and return its descriptor."""
+    digest = hashlib.sha256(content).hexdigest()
+    (layout / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
+    (layout / "blobs" / "sha256" / digest).write_bytes(content)
+    return {"mediaType": kind, "digest": f"sha256:{digest}", "size": len(content)}
+
+
+def write_index(layout: Path, entries: list[dict[str, Any]]) -> None:
+    """Write the files by which a folder with blobs is an OCI layout."""
+    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": entries}))
+    (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
 
 
 @dataclass
@@ -69,24 +84,14 @@ class Images:
     def push_wasm(self, name: str) -> str:
         """Push an artifact that holds a wasm module (CNCF: "Wasm OCI Artifact Layout") as NAME:v1."""
         layout = self.folder / f"{name}.layout"
-        (layout / "blobs" / "sha256").mkdir(parents=True)
-
-        def blob(content: bytes, kind: str) -> dict[str, Any]:
-            digest = hashlib.sha256(content).hexdigest()
-            (layout / "blobs" / "sha256" / digest).write_bytes(content)
-            return {"mediaType": kind, "digest": f"sha256:{digest}", "size": len(content)}
-
         config = json.dumps({"architecture": "wasm", "os": "wasip1", "layerDigests": []}).encode()
-        kind = "application/vnd.oci.image.manifest.v1+json"
         manifest = {
             "schemaVersion": 2,
-            "mediaType": kind,
-            "config": blob(config, "application/vnd.wasm.config.v0+json"),
-            "layers": [blob(b"\0asm\1\0\0\0", "application/wasm")],
+            "mediaType": MANIFEST,
+            "config": write_blob(layout, config, "application/vnd.wasm.config.v0+json"),
+            "layers": [write_blob(layout, b"\0asm\1\0\0\0", "application/wasm")],
         }
-        index = {"schemaVersion": 2, "manifests": [blob(json.dumps(manifest).encode(), kind)]}
-        (layout / "index.json").write_text(json.dumps(index))
-        (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+        write_index(layout, [write_blob(layout, json.dumps(manifest).encode(), MANIFEST)])
         image = f"{self.registry}/models/{name}:v1"
         run("crane", "push", str(layout), image, cwd=self.folder)
         return self.by_digest(image)
@@ -113,6 +118,28 @@ class Images:
         )
         run("crane", "pull", "--format=oci", listed, layout, cwd=self.folder)
         return f"edge.invalid/models/{layout}@{digest}"
+
+    def sign_in_layout(self, layout: str, digest: str, key: str) -> dict[str, Any]:
+        """Sign an image that is nowhere, by its digest; return the descriptor of the bundle's manifest."""
+        statement = {
+            "_type": "https://in-toto.io/Statement/v1",
+            "subject": [{"digest": {"sha256": digest}}],
+            "predicateType": "https://sigstore.dev/cosign/sign/v1",
+        }
+        (self.folder / "statement").write_text(json.dumps(statement))
+        command = ["cosign", "attest-blob", "-y", f"--key={key}.key", "--tlog-upload=false", BUNDLE]
+        command += ["--statement=statement", "--bundle=bundle"]
+        run(*command, cwd=self.folder, COSIGN_PASSWORD="")
+        kind, folder = "application/vnd.dev.sigstore.bundle.v0.3+json", self.folder / layout
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "artifactType": kind,
+            "config": write_blob(folder, b"{}", "application/vnd.oci.empty.v1+json"),
+            "layers": [write_blob(folder, (self.folder / "bundle").read_bytes(), kind)],
+            "subject": {"mediaType": MANIFEST, "digest": f"sha256:{digest}", "size": 1},
+        }
+        return write_blob(folder, json.dumps(manifest).encode(), MANIFEST)
 
     def settings(self, **changes: Any) -> dict[str, Any]:
         """Return the pack's settings for these images, in Pulumi's form; changes are signed-images'."""
@@ -152,9 +179,11 @@ class Engine:
 
     Args:
         folder: the copy of the stack that it runs.
+        pack: the policy pack.
     """
 
     folder: Path
+    pack: Path = ROOT / "policies"
 
     def run(self, verb: str, stack: str, images: Images, settings: dict[str, Any] | None) -> tuple[int, str]:
         """Run `pulumi VERB --policy-pack policies` on a test stack and return exit code and output."""
@@ -181,7 +210,7 @@ class Engine:
             "--non-interactive",
             "--color=never",
             "--policy-pack",
-            str(ROOT / "policies"),
+            str(self.pack),
         ]
         if verb == "up":
             command.append("--yes")
