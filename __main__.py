@@ -99,7 +99,9 @@ def deploy(site: Site) -> None:
             archive = stage(site, host, str(wanted.archive))
             image = edge.ModelImageArgs(host, wanted.name, archive, site.images[wanted.name], (cluster,))
             models.append(edge.ModelImage(f"{host.name}-{wanted.name}", image))
-        endpoints[wanted.name] = serve(site, wanted, models, runtime_class, namespace.metadata.name, opts)
+        endpoints[wanted.name] = serve(
+            site, wanted, models, runtime_class, edge.known_name(settings.namespace, namespace), opts
+        )
     pulumi.export("endpoints", endpoints)
     pulumi.export("nodes", cluster.versions)
     pulumi.export("kubeconfig", cluster.kubeconfig)

@@ -7,6 +7,7 @@ from components.inference import InferenceService, InferenceServiceArgs
 from components.k3s import K3sCluster, K3sClusterArgs, NodeArgs
 from components.model import ModelImage, ModelImageArgs
 from components.nvidia import NvidiaRuntime, NvidiaRuntimeArgs
+from components.outputs import known_name
 from components.wasmedge import WasmEdgeInstall, WasmEdgeInstallArgs, WasmEdgeRuntime, WasmEdgeRuntimeArgs
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
     "WasmEdgeInstallArgs",
     "WasmEdgeRuntime",
     "WasmEdgeRuntimeArgs",
+    "known_name",
     "prepare",
 ]

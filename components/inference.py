@@ -9,6 +9,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.outputs import known_name
 from policies.limits import MODEL_MEMORY
 
 
@@ -102,7 +103,7 @@ class InferenceService(pulumi.ComponentResource):
         deployment = k8s.apps.v1.Deployment(
             name,
             metadata=self._metadata(args.deployment_name),
-            spec=self._deployment_spec(account.metadata.name),
+            spec=self._deployment_spec(known_name(name, account)),
             opts=pulumi.ResourceOptions.merge(self._opts, options),
         )
         scaled = self._scale(deployment)
@@ -200,7 +201,7 @@ class InferenceService(pulumi.ComponentResource):
         return k8s.apps.v1.DeploymentPatch(
             f"{self._name}-replicas",
             metadata={
-                "name": deployment.metadata.name,
+                "name": known_name(args.deployment_name, deployment),
                 "namespace": args.namespace,
                 "annotations": {"pulumi.com/patchForce": "true"},
             },
@@ -216,7 +217,8 @@ class InferenceService(pulumi.ComponentResource):
                 "target": {"type": "Utilization", "average_utilization": wanted.cpu_percent},
             },
         }
-        target = {"api_version": "apps/v1", "kind": "Deployment", "name": deployment.metadata.name}
+        name = known_name(self._args.deployment_name, deployment)
+        target = {"api_version": "apps/v1", "kind": "Deployment", "name": name}
         return k8s.autoscaling.v2.HorizontalPodAutoscaler(
             self._name,
             metadata=self._metadata(self._name),

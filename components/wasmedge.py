@@ -9,6 +9,7 @@ import pulumi_kubernetes as k8s
 
 from components.artifact import Artifact
 from components.host import EdgeHost
+from components.outputs import known_name
 from components.step import host_step
 
 NODE_LABEL = {"edge.inference/runtime": "wasmedge"}
@@ -73,7 +74,7 @@ class WasmEdgeRuntime(pulumi.ComponentResource):
     """RuntimeClass with containerd's handler `wasmedge`, scheduled only on nodes with NODE_LABEL.
 
     Outputs:
-        runtime_class: the RuntimeClass's name, known once it exists.
+        runtime_class: the RuntimeClass's name; what uses it waits for the class.
     """
 
     runtime_class: pulumi.Output[str]
@@ -90,5 +91,5 @@ class WasmEdgeRuntime(pulumi.ComponentResource):
             scheduling={"node_selector": NODE_LABEL},
             opts=pulumi.ResourceOptions(parent=self, deleted_with=opts.deleted_with if opts else None),
         )
-        self.runtime_class = created.metadata.name
+        self.runtime_class = known_name(args.runtime_class, created)
         self.register_outputs({"runtime_class": self.runtime_class})

@@ -28,11 +28,18 @@ class _Stack:
     stated: dict[Key, Any] = field(default_factory=dict)
     scaled: dict[Key, Any] = field(default_factory=dict)
     budgets: list[tuple[str, Any]] = field(default_factory=list)
+    # What preview cannot place: workloads; kinds whose number of pods something states; a budget.
+    nameless: list[Resource] = field(default_factory=list)
+    stated_somewhere: set[str] = field(default_factory=set)
+    budget_somewhere: bool = False
 
     def add(self, resource: Resource) -> None:
         """Take in one resource."""
         spec = resource.inputs.get("spec")
         if not resource.is_kubernetes or not isinstance(spec, Mapping):
+            return
+        if any(isinstance(value, Unknown) for value in _whereabouts(resource, spec)):
+            self._add_unplaced(resource)
             return
         namespace = _text(resource.metadata("namespace"))
         key = (namespace, resource.kind, _text(resource.metadata("name")) or resource.name)
@@ -49,13 +56,26 @@ class _Stack:
         elif resource.kind == "PodDisruptionBudget":
             self.budgets.append((namespace, spec.get("selector")))
 
+    def _add_unplaced(self, resource: Resource) -> None:
+        if resource.kind == "PodDisruptionBudget":
+            self.budget_somewhere = True
+        elif resource.kind == "HorizontalPodAutoscaler":
+            self.stated_somewhere |= {*_KINDS}
+        elif resource.kind in _KINDS and resource.type.endswith("Patch"):
+            self.stated_somewhere.add(resource.kind)
+        elif resource.kind in _KINDS:
+            self.nameless.append(resource)
+
     def replicas(self, key: Key) -> Any:
         """Fewest pods of a workload; Kubernetes makes one where nothing is said."""
-        return self.scaled.get(key, self.stated.get(key, 1))
+        unsaid = Unknown() if key[1] in self.stated_somewhere else 1
+        return self.scaled.get(key, self.stated.get(key, unsaid))
 
     def has_budget(self, namespace: str, labels: Any) -> bool | None:
         """Whether a budget covers pods with these labels; None when that is not known yet."""
         answers = [_selects(selector, labels) for where, selector in self.budgets if where == namespace]
+        if self.budget_somewhere:
+            answers.append(None)
         return True if True in answers else None if None in answers else False
 
 
@@ -103,6 +123,8 @@ def check(
     stack = _Stack()
     for resource in resources:
         stack.add(resource)
+    for resource in stack.nameless:
+        yield resource, not_yet_known("metadata")
     for key, resource in stack.workloads.items():
         replicas = stack.replicas(key)
         if isinstance(replicas, Unknown):
@@ -119,6 +141,15 @@ def check(
         elif not covered:
             fix = "add a PodDisruptionBudget with maxUnavailable: 1 that selects the pods' labels"
             yield resource, Finding("spec.template.metadata.labels", "are in no PodDisruptionBudget", fix)
+
+
+def _whereabouts(resource: Resource, spec: Mapping[str, Any]) -> Iterator[Any]:
+    yield from (resource.metadata("namespace"), resource.metadata("name"))
+    if resource.kind == "HorizontalPodAutoscaler":
+        target = spec.get("scaleTargetRef")
+        yield target
+        if isinstance(target, Mapping):
+            yield from (target.get("kind"), target.get("name"))
 
 
 def _text(value: Any) -> str:

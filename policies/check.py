@@ -121,10 +121,11 @@ def select(names: Sequence[str], stack: str, settings: Path | None) -> list[Sele
     """
     config.check_files(RULES)
     given = config.read(settings) if settings else {}
+    every = given.pop("all", {})  # as the engine takes it: the level of rules that have none of their own
     config.check_names(RULES, given, settings.name if settings else "")
     selected = []
     for rule in RULES:
-        own = given.get(rule.id)
+        own = {**every, **given.get(rule.id, {})}
         level = config.level(rule.id, stack, own)
         loaded = config.load(rule.id, rule.settings, stack, own)
         if level != "disabled" and (not names or rule.id in names):

@@ -1,7 +1,5 @@
 """A resource's inputs as plain values: what is not known yet, and what is a secret, said as such."""
 
-import copy
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -29,7 +27,7 @@ class Edit:
     """A value to set in a resource's inputs.
 
     Args:
-        path: where, from the top; what lacks on the way is made.
+        path: where, from the top; mappings that lack on the way are made.
         value: what to put there.
     """
 
@@ -68,22 +66,31 @@ def edited(inputs: Any, edits: Sequence[Edit]) -> dict[str, Any]:
         inputs: from the policy SDK's remediation, or plain.
         edits: made in order.
     """
-    result: dict[str, Any] = copy.deepcopy(_raw(inputs))
+    result: dict[str, Any] = _raw(inputs)
     for edit in edits:
         place: Any = result
-        for step, following in itertools.pairwise(edit.path):
+        for step in edit.path[:-1]:
             inner: Any = place.get(step) if isinstance(place, dict) else place[step]
             if isinstance(inner, Secret):
                 inner = inner.value
             if inner is None:
-                inner = place[step] = [] if isinstance(following, int) else {}
+                inner = place[step] = {}
             place = inner
         place[edit.path[-1]] = edit.value
     return result
 
 
 def _raw(value: Any) -> Any:
-    return value if isinstance(value, dict) else value["__target"]
+    """Copy dicts and lists out of the SDK's proxies, which would hide what is secret."""
+    if isinstance(value, Secret):
+        return Secret(_raw(value.value))
+    if isinstance(value, Mapping):
+        inner = value if isinstance(value, dict) else value["__target"]
+        return {key: _raw(item) for key, item in inner.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        items: Any = value
+        return [_raw(item) for item in (items if isinstance(items, list) else items["__target"])]
+    return value
 
 
 def text_path(path: Path) -> str:

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
+from tests.integration.admitted import Cluster, agree, exceptions_and_levels
 from tests.integration.local_site import CHECKOUT, LocalSite
-from tests.policy import corpus
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="local hosts need root: run the tests with sudo")
 
@@ -159,33 +159,13 @@ def test_autoscaler_follows_the_load(site: LocalSite, up: str) -> None:
     assert back.returncode == 0, back.stdout + back.stderr
 
 
-def _kubectl(site: LocalSite, words: str, given: str = "") -> tuple[str, str]:
-    """What kubectl on the server prints, and how it says that it failed."""
-    script = f'k3s kubectl --cache-dir /run/kubectl {words} 2>&1; echo "exit $?"'
-    if given:
-        script = f"k3s kubectl --cache-dir /run/kubectl {words} <<'EOF' 2>&1; echo \"exit $?\"\n{given}\nEOF"
-    output, _, code = site.ssh(site.names[0], script).rpartition("exit ")
-    return output, code.strip()
-
-
 def test_the_cluster_refuses_what_the_pack_refuses(site: LocalSite, up: str) -> None:
-    """`kubectl apply` past Pulumi: the API server's verdict on each object of the corpus is the pack's."""
-    restricted = corpus.namespace(corpus.NAMESPACE, **{"pod-security.kubernetes.io/enforce": "restricted"})
-    output, code = _kubectl(site, "apply --server-side -f -", json.dumps(restricted))
-    assert code == "0", output
-    rows = []
-    for case in corpus.GOOD + corpus.BAD:
-        output, code = _kubectl(site, "create --dry-run=server -f -", json.dumps(case.manifest))
-        by = re.search(r"ValidatingAdmissionPolicy 'edge-inference-([a-z-]+)'", output)
-        said = f"policy {by[1]}" if by else "taken" if code == "0" else f"API server: {output.strip()[-90:]}"
-        rows.append((case.name, f"refused by {case.rule}" if case.rule else "taken", said, case.rule, code))
-    width = max(len(name) for name, *_ in rows)
-    print("\n" + "\n".join(f"{name:{width}}  {pack:34}  {said}" for name, pack, said, *_ in rows))
-    differ = [row for row in rows if bool(row[3]) != (row[4] != "0")]
-    assert not differ, differ
-    assert {rule for *_, rule, _ in rows if rule} <= {said[7:] for _, _, said, *_ in rows}, (
-        "by its own policy"
-    )
+    """Past Pulumi, the API server's verdict on each object of the policies' corpus is the pack's."""
+    agree(Cluster(site))
+
+
+def test_the_cluster_keeps_to_exceptions_and_levels(site: LocalSite, up: str) -> None:
+    exceptions_and_levels(Cluster(site))
 
 
 def test_destroy_leaves_the_hosts_as_they_were(

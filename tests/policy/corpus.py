@@ -65,6 +65,11 @@ def container(**changes: Any) -> dict[str, Any]:
     return {key: value for key, value in {**made, **changes}.items() if value is not None}
 
 
+def init(**changes: Any) -> dict[str, Any]:
+    """An init container in order, then changed."""
+    return container(**{"name": "i", "livenessProbe": None, "readinessProbe": None, **changes})
+
+
 def pod(one: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
     """A pod's spec in order, then changed; None takes a field away."""
     made = {
@@ -129,8 +134,7 @@ def _good() -> Iterator[dict[str, Any]]:
     for kind in TEMPLATES:
         yield workload(kind, f"good-{kind.lower()}", pod())
         sidecar = container(name="s", restartPolicy="Always")
-        init = [container(name="i", livenessProbe=None, readinessProbe=None), sidecar]
-        yield workload(kind, f"good-init-{kind.lower()}", pod(initContainers=init))
+        yield workload(kind, f"good-init-{kind.lower()}", pod(initContainers=[init(), sidecar]))
     yield workload("Deployment", "good-wasm", pod(container(image=WASM_IMAGE), runtimeClassName="wasm"))
     gpu = {"cpu": 1, "memory": "1Gi", "nvidia.com/gpu": 1}
     yield workload("Deployment", "good-gpu", pod(resources(gpu, gpu)))
@@ -172,9 +176,7 @@ def _bad_limits() -> Iterator[dict[str, Any]]:
     for name, one in cases.items():
         yield workload("Deployment", f"limits-{name}", pod(one))
     for kind in TEMPLATES:
-        yield workload(
-            kind, f"limits-init-{kind.lower()}", pod(initContainers=[container(name="i", resources=None)])
-        )
+        yield workload(kind, f"limits-init-{kind.lower()}", pod(initContainers=[init(resources=None)]))
     yield workload("Deployment", "limits-model", pod(), **{MODEL_MEMORY: "2Gi"})
     yield workload("Deployment", "limits-model-invalid", pod(), **{MODEL_MEMORY: "2GB"})
 
@@ -200,7 +202,7 @@ def _bad_shapes() -> Iterator[tuple[str, dict[str, Any]]]:
 
     yield deployment("wasm-runtime-class", "missing", pod(container(image=WASM_IMAGE)))
     yield deployment("wasm-runtime-class", "native", pod(runtimeClassName="wasm"))
-    mixed = pod(container(image=WASM_IMAGE), runtimeClassName="wasm", initContainers=[container(name="i")])
+    mixed = pod(container(image=WASM_IMAGE), runtimeClassName="wasm", initContainers=[init()])
     yield deployment("wasm-runtime-class", "mixed", mixed)
     for probe in ("livenessProbe", "readinessProbe"):
         yield deployment("probes", probe.lower(), pod(container(**{probe: None})))
@@ -222,8 +224,8 @@ def _bad_shapes() -> Iterator[tuple[str, dict[str, Any]]]:
     for name, context in contexts.items():
         yield deployment("pod-security", name, pod(container(securityContext=context)))
     yield deployment("pod-security", "no-context", pod(securityContext=None))
-    init = [container(name="i", securityContext={"runAsUser": 0})]
-    yield deployment("pod-security", "init", pod(initContainers=init))
+    root = [init(securityContext={"runAsUser": 0})]
+    yield deployment("pod-security", "init", pod(initContainers=root))
     yield "namespace-pod-security", namespace("namespace-bare")
     yield (
         "namespace-pod-security",
@@ -232,6 +234,10 @@ def _bad_shapes() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "load-balancer", service("load-balancer", NAMESPACE, "LoadBalancer")
 
 
+API_SERVER = frozenset(
+    f"limits-{name}" for name in ("negative", "limit-below-request", "invalid", "gpu-fraction", "gpu-differs")
+)
+"""Bad objects that Kubernetes itself refuses, before any policy sees them."""
 GOOD = [Case("", manifest) for manifest in _good()]
 BAD = [
     *(Case("resource-limits", manifest) for manifest in _bad_limits()),

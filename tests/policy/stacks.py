@@ -110,12 +110,12 @@ def given(opts: pulumi.ResourceOptions) -> None:
         if one["type"].startswith("edge:"):
             pulumi.ComponentResource(one["type"], one["name"], one["inputs"])
         else:
-            in_cluster = one["type"].startswith("kubernetes:")
-            pulumi.CustomResource(one["type"], one["name"], one["inputs"], opts if in_cluster else None)
+            own = opts if one["type"].startswith("kubernetes:") else None
+            pulumi.CustomResource(one["type"], one["name"], one["inputs"], own)
 
 
 def rendered(opts: pulumi.ResourceOptions) -> None:
-    """Declare pods without limits that other things hold: a custom resource, a group of manifests, a chart."""
+    """Declare pods without limits in other things: a custom resource, a group of manifests, a chart."""
     bare = {"containers": [{"name": "bare", "image": IMAGES["signed"]}]}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "in-group"}, "spec": bare}
     kubernetes.apiextensions.CustomResource(

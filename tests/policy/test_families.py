@@ -5,8 +5,15 @@ import json
 from typing import Any
 
 import pytest
+from pulumi_policy.deserialize import (
+    SPECIAL_SECRET_SIG,
+    SPECIAL_SIG_KEY,
+    deserialize_properties,
+    serialize_properties,
+)
+from pulumi_policy.proxy import UNKNOWN_STRING_VALUE
 
-from policies import availability, hosts, limits, security, workloads
+from policies import availability, config, hosts, limits, security, workloads
 from policies.catalog import RULES
 from policies.pods import TEMPLATES
 from policies.rules import AnyRule, Finding, Resource, Rule, StackRule
@@ -356,6 +363,14 @@ def test_remediation_changes_nothing_that_is_stated() -> None:
     assert _remedied(workloads.PROBES, no_port).inputs == no_port.inputs
 
 
+def test_remediation_keeps_secrets_and_unknown_values() -> None:
+    """The engine gets back what it gave, secrets marked as such."""
+    sealed = {SPECIAL_SIG_KEY: SPECIAL_SECRET_SIG, "value": "s3cret"}
+    given = {"spec": {"env": [{"value": sealed}, {"value": UNKNOWN_STRING_VALUE}], "args": ["a"]}}
+    after = edited(deserialize_properties(given, True), [Edit(("spec", "new", "x"), 1)])
+    assert serialize_properties(after) == {"spec": {**given["spec"], "new": {"x": 1}}}
+
+
 @pytest.mark.parametrize(
     ("need", "text"),
     [
@@ -383,6 +398,6 @@ def test_rules_say_how_the_cluster_enforces_them() -> None:
     for rule in RULES:
         assert json.dumps(rule.settings.model_json_schema())
         if isinstance(rule, Rule) and rule.admission:
-            assert rule.admission(rule.settings()).validations
+            assert rule.admission(config.load(rule.id, rule.settings, "")).validations
         else:
             assert len(rule.outside) > 20

@@ -46,7 +46,7 @@ QUANTITIES = st.sampled_from(
 )
 RESOURCES = st.builds(
     dict.__or__,
-    st.sampled_from([{}, {"cpu": "1", "memory": "1Gi"}]),  # or hardly any container would be in order
+    st.sampled_from([{}, *[{"cpu": "1", "memory": "1Gi"}] * 4]),  # or hardly any container would be in order
     st.dictionaries(
         st.sampled_from(["cpu", "memory", "nvidia.com/gpu", "ephemeral-storage"]), QUANTITIES, max_size=2
     ),

@@ -231,6 +231,12 @@ def test_an_index_of_images(images: Images) -> None:
     assert not says(of(images, layouts=[str(images.folder / "index")]), images.save(name, "index"))
 
 
+def test_a_wasm_artifact_offline(images: Images) -> None:
+    """A wasm artifact is saved with its signature and verified from the layout like an image."""
+    name = images.save(images.names["wasm"], "saved-wasm")
+    assert not says(of(images, layouts=[str(images.folder / "saved-wasm")]), name)
+
+
 @contextlib.contextmanager
 def silent() -> Iterator[tuple[str, list[socket.socket]]]:
     """A server that takes connections and never answers: its address, and the connections."""

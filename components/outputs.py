@@ -1,0 +1,25 @@
+"""Outputs that are known before the resource they belong to exists."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import pulumi
+
+T = TypeVar("T")
+
+
+def known_name(name: str, resource: pulumi.Resource) -> pulumi.Output[str]:
+    """A name fixed by the program, of something that must exist before the name is used.
+
+    `resource.metadata.name` is unknown in the first preview, and so would be all that policies ask about it.
+
+    Args:
+        name: the name.
+        resource: what bears it; a resource that uses the name depends on this one.
+    """
+    return pulumi.Output({resource}, _given(name), _given(True))
+
+
+async def _given(value: T) -> T:
+    return value
