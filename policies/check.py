@@ -127,9 +127,8 @@ def select(names: Sequence[str], stack: str, settings: Path | None) -> list[Sele
     for rule in RULES:
         own = {**every, **given.get(rule.id, {})}
         level = config.level(rule.id, stack, own)
-        loaded = config.load(rule.id, rule.settings, stack, own)
         if level != "disabled" and (not names or rule.id in names):
-            selected.append(Selected(rule, level, loaded))
+            selected.append(Selected(rule, level, config.load(rule.id, rule.settings, stack, own)))
     if not selected:
         raise CheckError("no rule to run: what was asked for is disabled")
     return selected

@@ -108,7 +108,7 @@ def level(rule_id: str, stack: str, given: Mapping[str, Any] | None = None) -> L
 
 
 def check_files(rules: "Iterable[AnyRule]") -> None:
-    """Check `config.json` and every `config.<stack>.json`.
+    """Check `config.json` and every `config.<stack>.json`; a disabled rule's settings may be left out.
 
     Raises:
         ConfigError: as load() and level(), and for a rule that does not exist.
@@ -118,8 +118,8 @@ def check_files(rules: "Iterable[AnyRule]") -> None:
         check_names(known, _cached(file), file.name)
         stack = file.stem.removeprefix("config").removeprefix(".")
         for rule in known:
-            load(rule.id, rule.settings, stack)
-            level(rule.id, stack)
+            if level(rule.id, stack) != "disabled":
+                load(rule.id, rule.settings, stack)
 
 
 def check_names(rules: "Iterable[AnyRule]", values: Mapping[str, Any], source: str) -> None:

@@ -43,7 +43,6 @@ def service(name: str, opts: pulumi.ResourceOptions) -> None:
     k8s.policy.v1.PodDisruptionBudget(name, metadata=metadata, spec=budget, opts=opts)
 
 
-# Rendering to files needs no cluster.
-files = k8s.Provider("files", render_yaml_to_directory="rendered")
+cluster = k8s.Provider("cluster", kubeconfig=os.environ["KUBECONFIG"])
 for number in range(int(os.environ["COUNT"]) // 5):
-    service(f"service-{number}", pulumi.ResourceOptions(provider=files))
+    service(f"service-{number}", pulumi.ResourceOptions(provider=cluster))

@@ -60,8 +60,9 @@ def preview(engine: Engine, stack: str, *options: str) -> str:
 
 
 @pytest.mark.parametrize("stack", ["good", "late", "bad"])
-def test_verdicts_equal_the_packs(engine: Engine, images: Images, tmp_path: Path, stack: str) -> None:
+def test_verdicts_equal_the_packs(images: Images, tmp_path: Path, stack: str) -> None:
     """The preview's JSON and the plan give the verdicts that the pack gives in the engine, word by word."""
+    engine = Engine(tmp_path)  # a new stack: a plan holds only what changes
     settings = tmp_path / "settings.json"
     settings.write_text(json.dumps(images.settings()), encoding="utf-8")
     ended, output = engine.run("preview", stack, images, images.settings())

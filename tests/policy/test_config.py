@@ -90,6 +90,11 @@ def test_levels(pack: Path) -> None:
     assert config.level("probes", "prod", {"enforcementLevel": "disabled"}) == "disabled"
 
 
+def test_a_disabled_rule_needs_no_settings(pack: Path) -> None:
+    (pack / "config.json").write_text('{"signed-images": "disabled", "image-registry": "disabled"}')
+    config.check_files(RULES)
+
+
 def _resource(namespace: Any = "shop", name: str = "cart") -> Resource:
     inputs = {"metadata": {"namespace": namespace, "name": name}}
     return Resource("kubernetes:apps/v1:Deployment", inputs, "cart")

@@ -75,9 +75,8 @@ def test_a_stacks_own_file_sets_its_levels(run: Any, tmp_path: Path) -> None:
     pack = tmp_path / "policies"
     shutil.copytree(ROOT / "policies", pack, ignore=shutil.ignore_patterns("__pycache__", "config*.json"))
     (tmp_path / ".venv").symlink_to(sys.prefix)
-    (pack / "config.json").write_text(
-        json.dumps({rule.id: "disabled" for rule in RULES} | _settings("mandatory"))
-    )
+    disabled = {rule.id: "disabled" for rule in RULES}
+    (pack / "config.json").write_text(json.dumps(disabled | {"probes": "mandatory"}))
     code, output = run("preview", None, pack)
     assert code != 0
     assert "[mandatory] [severity: medium]  probes" in output
@@ -85,11 +84,3 @@ def test_a_stacks_own_file_sets_its_levels(run: Any, tmp_path: Path) -> None:
     code, output = run("preview", None, pack)
     assert code == 0, output
     assert "[advisory] [severity: medium]  probes" in output
-
-
-def _settings(level: str) -> dict[str, Any]:
-    return {
-        "probes": level,
-        "signed-images": {"enforcementLevel": "disabled", "keys": [{"file": "unused"}]},
-        "image-registry": {"enforcementLevel": "disabled", "registries": ["edge.local"]},
-    }
