@@ -5,7 +5,7 @@ STARTED := $(shell date +%s)
 ELAPSED = $$(($$(date +%s) - $(STARTED))) s
 SCRIPTS := env.sh $(wildcard toolchain/*.sh toolchain/*/build.sh localhosts/files/*.sh workloads/*.sh)
 
-.PHONY: help up down setup model table status test check bench format hosts hosts-down
+.PHONY: help up down setup model table status test check bench bench-policy generate format hosts hosts-down
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,14 @@ test: model check ## everything: checks, unit, policy, host and end-to-end tests
 
 bench: model ## figures of the platform beside a peer's, in one table (root, about 5 minutes)
 	@. ./env.sh && $(PYTHON) -m tests.bench
+
+bench-policy: model ## what the policy pack adds to previews, beside an empty pack (root, about 6 minutes)
+	@. ./env.sh && $(PYTHON) -m tests.bench.policy
+
+generate: .venv/.installed ## write the schemas of settings and the rules' pages again
+	@$(PYTHON) -m stacks.settings >stacks/settings.schema.json.new && mv stacks/settings.schema.json.new stacks/settings.schema.json
+	@$(PYTHON) -m policies.config >policies/settings.schema.json.new && mv policies/settings.schema.json.new policies/settings.schema.json
+	@$(PYTHON) -m policies.pages
 
 format: .venv/.installed ## format the code
 	@.venv/bin/ruff format .
