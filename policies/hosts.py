@@ -47,16 +47,12 @@ _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _K3S_VERSION = re.compile(r"INSTALL_K3S_VERSION=[\"']?([^\s\"';]+)")
 
 
-class HostKeySettings(Settings):
-    """No settings of its own."""
-
-
 def is_command(resource_type: str) -> bool:
     """Whether a type is one of the Command provider's."""
     return resource_type.startswith("command:")
 
 
-def check_host_key(resource: Resource, settings: HostKeySettings) -> Iterator[Finding]:
+def check_host_key(resource: Resource, settings: Settings) -> Iterator[Finding]:
     """Every SSH connection of a remote command pins the host's key, the jump host's too.
 
     Without `hostKey` whoever answers at the address gets the commands and what they carry (pulumi-command
@@ -100,11 +96,7 @@ def _command_lines(resource: Resource) -> Iterator[tuple[str, Any]]:
             yield name, line
 
 
-class SecretSettings(Settings):
-    """No settings of its own."""
-
-
-def check_secret(resource: Resource, settings: SecretSettings) -> Iterator[Finding]:
+def check_secret(resource: Resource, settings: Settings) -> Iterator[Finding]:
     """No secret stands in a command line, where every user of the host can read it in the process list.
 
     Looked for are private keys, well-known tokens, values of variables and options that are named like
@@ -152,11 +144,7 @@ def _secret_values(resource: Resource) -> Iterator[tuple[str, str]]:
             yield where, value
 
 
-class ArtifactSettings(Settings):
-    """No settings of its own."""
-
-
-def check_artifact(resource: Resource, settings: ArtifactSettings) -> Iterator[Finding]:
+def check_artifact(resource: Resource, settings: Settings) -> Iterator[Finding]:
     """What a host gets is compared with a sha256 before it is used.
 
     An `edge:artifact:Artifact` carries the sum. A command that fetches (curl, wget) compares sums in the same
@@ -265,7 +253,7 @@ RULES: Sequence[Rule[Any]] = (
     Rule(
         id="pinned-host-key",
         description="Every SSH connection pins the host's key.",
-        settings=HostKeySettings,
+        settings=Settings,
         severity="critical",
         check=check_host_key,
         applies=is_command,
@@ -274,7 +262,7 @@ RULES: Sequence[Rule[Any]] = (
     Rule(
         id="no-secret-in-command",
         description="No secret stands in a command line.",
-        settings=SecretSettings,
+        settings=Settings,
         severity="critical",
         check=check_secret,
         applies=is_command,
@@ -283,7 +271,7 @@ RULES: Sequence[Rule[Any]] = (
     Rule(
         id="artifact-sha256",
         description="What a host gets is compared with a sha256 before it is used.",
-        settings=ArtifactSettings,
+        settings=Settings,
         severity="high",
         check=check_artifact,
         applies=_is_command_or_artifact,

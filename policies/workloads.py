@@ -243,11 +243,7 @@ def _probes_admission(settings: ProbeSettings) -> Admission:
     )
 
 
-class TokenSettings(Settings):
-    """No settings of its own."""
-
-
-def check_token(resource: Resource, settings: TokenSettings) -> Iterator[Finding]:
+def check_token(resource: Resource, settings: Settings) -> Iterator[Finding]:
     """A pod gets no token of the API server unless it asks for one by name.
 
     `automountServiceAccountToken: false` is in order; so is `true` together with a `serviceAccountName` of
@@ -292,14 +288,14 @@ def check_token(resource: Resource, settings: TokenSettings) -> Iterator[Finding
             yield Finding(path, found, f"set {path} to false")
 
 
-def remediate_token(resource: Resource, settings: TokenSettings) -> Iterator[Edit]:
+def remediate_token(resource: Resource, settings: Settings) -> Iterator[Edit]:
     """Take the token from a pod that does not say whether it wants one."""
     for pod in _pods(resource):
         if isinstance(pod, Pod) and pod.spec.get("automountServiceAccountToken") is None:
             yield Edit((*pod.at, "automountServiceAccountToken"), False)
 
 
-def _token_admission(settings: TokenSettings) -> Admission:
+def _token_admission(settings: Settings) -> Admission:
     field, account = "variables.podSpec.automountServiceAccountToken", "variables.podSpec.serviceAccountName"
     asked = f"{cel.has(account)} && {account} != '' && {account} != 'default'"
     return Admission(
@@ -313,11 +309,7 @@ def _token_admission(settings: TokenSettings) -> Admission:
     )
 
 
-class HelmSettings(Settings):
-    """No settings of its own."""
-
-
-def check_helm(resource: Resource, settings: HelmSettings) -> Iterator[Finding]:
+def check_helm(resource: Resource, settings: Settings) -> Iterator[Finding]:
     """A chart is rendered where the pack sees it: as a Chart, not as a Helm Release.
 
     A Release (`kubernetes:helm.sh/v3:Release`) renders its manifests inside the provider, so no rule of
@@ -361,7 +353,7 @@ PROBES = Rule(
 TOKEN = Rule(
     id="service-account-token",
     description="A pod gets no token of the API server unless it asks for one.",
-    settings=TokenSettings,
+    settings=Settings,
     severity="medium",
     check=check_token,
     applies=is_kubernetes,
@@ -371,7 +363,7 @@ TOKEN = Rule(
 HELM = Rule(
     id="visible-pods",
     description="Charts are rendered where the pack sees their pods.",
-    settings=HelmSettings,
+    settings=Settings,
     severity="medium",
     check=check_helm,
     applies=lambda kind: kind.startswith("kubernetes:helm.sh/"),
