@@ -5,7 +5,6 @@ ValidatingAdmissionPolicy is GA since Kubernetes 1.30 (kubernetes.io: "Validatin
 """
 
 import argparse
-import datetime
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -167,14 +166,15 @@ def _excepted(exception: config.PolicyException) -> str:
         f"{cel.has('object.metadata.ownerReferences')} && object.metadata.ownerReferences.exists("
         f"o, has(o.controller) && o.controller && o.name.matches({owner}))"
     )
-    over = f"{exception.expires + datetime.timedelta(days=1)}T00:00:00Z"
+    last = f"{exception.expires}T23:59:59Z"
+    # The request about a namespace bears that namespace's own name.
+    where = "true" if kind == "Namespace" else f"request.namespace == {cel.text(namespace or 'default')}"
     return (
-        f"request.namespace == {cel.text(namespace)}"
-        f" && ((request.kind.kind == {cel.text(kind)} && object.metadata.name.matches({itself}))"
+        f"{where} && ((request.kind.kind == {cel.text(kind)} && object.metadata.name.matches({itself}))"
         f" || ({owned}))"
         f" && {cel.has('object.metadata.managedFields')} && size(object.metadata.managedFields) > 0"
         " && object.metadata.managedFields.all(f, !has(f.time)"
-        f" || timestamp(f.time) < timestamp({cel.text(over)}))"
+        f" || timestamp(f.time) <= timestamp({cel.text(last)}))"
     )
 
 

@@ -75,7 +75,7 @@ class Resource:
             return rest == self.name
         namespace, _, name = rest.rpartition("/")
         given = self.metadata("namespace")
-        same = isinstance(given, Unknown) or (given or "") == namespace
+        same = isinstance(given, Unknown) or (given or "default") == (namespace or "default")
         return same and name in (self.metadata("name") or self.name, self.name)
 
 

@@ -117,3 +117,13 @@ def test_an_exception_is_for_one_resource() -> None:
     assert _left(Resource("kubernetes:apps/v1:StatefulSet", _resource().inputs, "cart"), DAY) == ["is wrong"]
     assert _left(_resource(name="card"), DAY) == [], "the name in the program counts too"
     assert not _left(_resource(namespace=Unknown()), DAY), "a namespace not known yet may be the one"
+
+
+def test_an_exception_of_a_namespace_and_of_the_default_one() -> None:
+    namespace = Resource("kubernetes:core/v1:Namespace", {"metadata": {"name": "shop"}}, "shop")
+    assert namespace.is_called("Namespace//shop")
+    assert not namespace.is_called("Namespace//shop2")
+    bare = Resource("kubernetes:core/v1:Pod", {"metadata": {"name": "p"}}, "p")
+    assert bare.is_called("Pod/default/p")
+    assert bare.is_called("Pod//p")
+    assert Resource("command:remote:Command", {}, "edge-1-k3s").is_called("Command/edge-1-k3s")
