@@ -38,7 +38,7 @@ class PolicyException(Part):
 
     resource: str = Field(
         pattern=r"^[A-Za-z]+(/[^/\s*]*)?/[^/\s*]+$",
-        description="Kind/namespace/name of a Kubernetes object, Namespace//name of a namespace, or Type/name.",
+        description="Kind/namespace/name of a Kubernetes object (Namespace//name), or Type/name.",
     )
     owner: str = Field(min_length=1, description="Who answers for it: a team or an address.")
     reason: str = Field(min_length=1, description="Why it has to be.")
