@@ -63,6 +63,7 @@ def serve(
         service_type=wanted.service_type,
         requests=wanted.requests.quantities(),
         limits=wanted.limits.quantities(),
+        gpus=wanted.gpu.count if wanted.gpu else 0,
         env=wanted.env,
         command=wanted.command,
         autoscaling=autoscaling(wanted),
@@ -76,7 +77,12 @@ def deploy(site: Site) -> None:
     """Declares the whole site."""
     settings = site.settings
     hosts = {name: edge.EdgeHost(name, args) for name, args in site.hosts.items()}
-    edge.prepare(hosts.values())
+    gpus = {
+        wanted.name: edge.GpuHost(f"{wanted.name}-gpu", site.gpu_args(hosts[wanted.name]))
+        for wanted in settings.hosts
+        if wanted.gpu
+    }
+    edge.prepare(hosts.values(), [gpu.checked for gpu in gpus.values()])
     nodes = [node(site, wanted, hosts[wanted.name]) for wanted in settings.hosts]
     cluster = edge.K3sCluster("cluster", site.cluster_args(nodes))
     provider = k8s.Provider(
@@ -104,6 +110,7 @@ def deploy(site: Site) -> None:
         )
     pulumi.export("endpoints", endpoints)
     pulumi.export("nodes", cluster.versions)
+    pulumi.export("gpus", {name: gpu.facts for name, gpu in gpus.items()})
     pulumi.export("kubeconfig", cluster.kubeconfig)
     pulumi.export("versions", {name: entry.version for name, entry in site.artifacts.items()})
 

@@ -2,6 +2,7 @@
 
 from components.admission import AdmissionPolicies, AdmissionPoliciesArgs
 from components.artifact import Artifact, ArtifactArgs
+from components.gpu import GpuHost, GpuHostArgs
 from components.host import EdgeHost, EdgeHostArgs, prepare
 from components.inference import InferenceService, InferenceServiceArgs
 from components.k3s import K3sCluster, K3sClusterArgs, NodeArgs
@@ -17,6 +18,8 @@ __all__ = [
     "ArtifactArgs",
     "EdgeHost",
     "EdgeHostArgs",
+    "GpuHost",
+    "GpuHostArgs",
     "InferenceService",
     "InferenceServiceArgs",
     "K3sCluster",

@@ -93,13 +93,14 @@ class EdgeHost(pulumi.ComponentResource):
         return self._workspace
 
 
-def prepare(hosts: Collection[EdgeHost]) -> None:
+def prepare(hosts: Collection[EdgeHost], checks: Collection[pulumi.Resource] = ()) -> None:
     """Makes the staging folders, the first thing that changes a host, once all hosts passed their checks.
 
     Args:
         hosts: all hosts of a site; one that fails its checks leaves the others as they are.
+        checks: further checks that must pass first, such as those of GPUs.
     """
-    checked = [host.checked for host in hosts]
+    checked = [*(host.checked for host in hosts), *checks]
     for host in hosts:
         host._workspace = host_step(
             f"{host.name}-workspace", "workspace.sh", host.target, {}, parent=host, depends_on=checked

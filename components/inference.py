@@ -9,6 +9,8 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.gpu import RESOURCE as GPU
+from components.gpu import gpu_environment
 from components.outputs import known_name
 from policies.limits import MODEL_MEMORY
 
@@ -42,6 +44,7 @@ class InferenceServiceArgs:
         service_type: LoadBalancer, NodePort or ClusterIP.
         requests: resource requests (Kubernetes quantities).
         limits: resource limits.
+        gpus: NVIDIA GPUs of each pod, added to requests and limits alike; the server's environment says so.
         env: environment of the server.
         command: replaces the image's entrypoint; empty: the image's own.
         autoscaling: None: `replicas` stays.
@@ -61,6 +64,7 @@ class InferenceServiceArgs:
     service_type: str = "LoadBalancer"
     requests: Mapping[str, str] = field(default_factory=lambda: {"cpu": "500m", "memory": "512Mi"})
     limits: Mapping[str, str] = field(default_factory=lambda: {"cpu": "1", "memory": "1Gi"})
+    gpus: int = 0
     env: Mapping[str, str] = field(default_factory=dict)
     command: Sequence[str] = ()
     autoscaling: Autoscaling | None = None
@@ -118,11 +122,14 @@ class InferenceService(pulumi.ComponentResource):
         metadata: dict[str, Any] = {"labels": self._labels}
         if args.model_memory:
             metadata["annotations"] = {MODEL_MEMORY: args.model_memory}
+        # Nodes whose GPUs are kept for pods that ask for one have this taint.
+        tolerations = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}] if args.gpus else None
         return {
             "selector": {"match_labels": self._selector},
             "template": {
                 "metadata": metadata,
                 "spec": {
+                    "tolerations": tolerations,
                     "runtime_class_name": args.runtime_class,
                     "service_account_name": account,
                     "automount_service_account_token": False,
@@ -149,13 +156,15 @@ class InferenceService(pulumi.ComponentResource):
 
     def _container(self) -> dict[str, Any]:
         args = self._args
+        gpus = {GPU: str(args.gpus)} if args.gpus else {}
+        env = gpu_environment(args.env) if args.gpus else args.env
         container: dict[str, Any] = {
             "name": "server",
             "image": args.image,
             "image_pull_policy": "IfNotPresent",
             "ports": [{"name": "http", "container_port": args.port}],
-            "env": [{"name": key, "value": value} for key, value in sorted(args.env.items())],
-            "resources": {"requests": dict(args.requests), "limits": dict(args.limits)},
+            "env": [{"name": key, "value": value} for key, value in sorted(env.items())],
+            "resources": {"requests": {**args.requests, **gpus}, "limits": {**args.limits, **gpus}},
             "startup_probe": _probe(args.ready_path, 1, 60),
             "readiness_probe": _probe(args.ready_path, 5, 3),
             "liveness_probe": _probe(args.live_path, 10, 3),

@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, ValidationError, model_validator
+
+from stacks.gpu import GpuSettings, NvidiaSettings
+from stacks.model import Model
 
 PROJECT = "edge-inference"
 _DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
@@ -19,12 +21,6 @@ _DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 
 class SettingsError(Exception):
     """The stack's settings are wrong; the message has one line per problem."""
-
-
-class Model(BaseModel):
-    """Strict: unknown keys and wrong types are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, alias_generator=to_camel)
 
 
 class HostSettings(Model):
@@ -52,7 +48,10 @@ class HostSettings(Model):
     host_key_file: str | None = Field(default=None, description="File with that line, instead of hostKey.")
     labels: dict[str, str] = Field(default={}, description="Further labels of the node.")
     taints: dict[str, str] = Field(default={}, description='Taints of the node, key: "value:Effect".')
-    gpu: bool = Field(default=False, description="The host has an NVIDIA GPU.")
+    gpu: bool = Field(
+        default=False,
+        description="The host has an NVIDIA GPU and its driver: checked before anything is changed.",
+    )
     gone: bool = Field(
         default=False,
         description="The host no longer exists: `up` once with this, then `destroy` or remove it; "
@@ -109,15 +108,6 @@ class WasmEdgeSettings(Model):
     overhead_cpu: str = Field(default="10m", description="CPU of the shim beside each pod's own.")
 
 
-class NvidiaSettings(Model):
-    """GPUs."""
-
-    enabled: bool = Field(default=False, description="Run the device plugin on hosts with gpu: true.")
-    device_plugin_image: str | None = Field(
-        default=None, pattern=r"@sha256:[0-9a-f]{64}$", description="NVIDIA's k8s-device-plugin by digest."
-    )
-
-
 class AdmissionSettings(Model):
     """The policy pack's rules inside the cluster."""
 
@@ -135,12 +125,10 @@ class ResourceSettings(Model):
 
     cpu: str = Field(description="CPU, for example 500m.")
     memory: str = Field(description="Memory, for example 512Mi.")
-    gpu: int = Field(default=0, ge=0, description="Number of nvidia.com/gpu.")
 
     def quantities(self) -> dict[str, str]:
         """As Kubernetes names them."""
-        gpu = {"nvidia.com/gpu": str(self.gpu)} if self.gpu else {}
-        return {"cpu": self.cpu, "memory": self.memory} | gpu
+        return {"cpu": self.cpu, "memory": self.memory}
 
 
 class AutoscalingSettings(Model):
@@ -183,6 +171,11 @@ class ServiceSettings(Model):
     limits: ResourceSettings = Field(
         default=ResourceSettings(cpu="1", memory="1Gi"), description="Resources a pod may use at most."
     )
+    gpu: GpuSettings | None = Field(
+        default=None,
+        description="GPUs of each pod; left out: none. It sets GPU_ENABLED, and the device AUTO in "
+        "WASMEDGE_WASINN_PRELOAD (WASI-NN) becomes GPU.",
+    )
     env: dict[str, str] = Field(default={}, description="Environment of the server.")
     command: list[str] = Field(default=[], description="Replaces the image's entrypoint.")
     autoscaling: AutoscalingSettings | None = Field(
@@ -193,6 +186,26 @@ class ServiceSettings(Model):
     def _one_image(self) -> Self:
         if (self.image is None) == (self.image_file is None):
             raise ValueError("need exactly one of image and imageFile: what shall be served")
+        return self
+
+    @model_validator(mode="after")
+    def _gpu_says_the_environment(self) -> Self:
+        if "GPU_ENABLED" in self.env:
+            raise ValueError("env.GPU_ENABLED: it is set by gpu: remove it, and write gpu: {} for one GPU")
+        preload = self.env.get("WASMEDGE_WASINN_PRELOAD")
+        if preload is None:
+            return self
+        parts = preload.split(":", 3)
+        wrong = "CPU" if self.gpu else "GPU"
+        if len(parts) != 4:
+            raise ValueError(
+                f"env.WASMEDGE_WASINN_PRELOAD: found {preload!r}, want alias:backend:device:file: mend it"
+            )
+        if parts[2] == wrong:
+            has = "a gpu" if self.gpu else "no gpu"
+            raise ValueError(
+                f"env.WASMEDGE_WASINN_PRELOAD: device {wrong}, and the service has {has}: write AUTO"
+            )
         return self
 
 
@@ -224,11 +237,13 @@ class Settings(Model):
                 raise ValueError(f"services: two have the same {key}: give each its own")
         if self.nvidia.enabled and not self.nvidia.device_plugin_image:
             raise ValueError("nvidia.devicePluginImage: missing: name the plugin's image by digest")
-        wants_gpu = [service.name for service in self.services if service.limits.gpu]
-        if wants_gpu and not (self.nvidia.enabled and any(host.gpu for host in self.hosts)):
-            raise ValueError(
-                f"services: {', '.join(wants_gpu)} ask for a GPU: set nvidia.enabled and gpu: true on a host"
-            )
+        offered = self.nvidia.enabled and any(host.gpu for host in self.hosts)
+        for index, service in enumerate(self.services):
+            if service.gpu and not offered:
+                raise ValueError(
+                    f"services[{index}].gpu: {service.name} asks for a GPU, found no node that offers one: "
+                    "set gpu: true on a host and nvidia.enabled: true, or leave gpu out"
+                )
         return self
 
 

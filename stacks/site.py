@@ -9,7 +9,7 @@ from typing import Any
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env
 
-from components import EdgeHostArgs, K3sClusterArgs, NodeArgs
+from components import EdgeHost, EdgeHostArgs, GpuHostArgs, K3sClusterArgs, NodeArgs
 from components.inference import Autoscaling
 from components.nvidia import NODE_LABEL as GPU_LABEL
 from components.wasmedge import NODE_LABEL as WASM_LABEL
@@ -44,6 +44,13 @@ class Site:
     def labels(self, host: HostSettings) -> dict[str, str]:
         """Labels of the host's node: its own, the runtime's, the GPU's."""
         return {**WASM_LABEL, **(GPU_LABEL if host.gpu else {}), **host.labels}
+
+    def gpu_args(self, host: EdgeHost) -> GpuHostArgs:
+        """What the host's GPUs must offer: Kubernetes may give any service any of them."""
+        nvidia = self.settings.nvidia
+        driver, driver_for = nvidia.driver
+        memory = [service.gpu.memory_mib for service in self.settings.services if service.gpu]
+        return GpuHostArgs(host, driver, driver_for, nvidia.minimum_toolkit, max(memory, default=0))
 
     def cluster_args(self, nodes: list[NodeArgs]) -> K3sClusterArgs:
         """The settings of the cluster in the component's form."""

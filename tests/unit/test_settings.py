@@ -62,12 +62,6 @@ def test_a_wrong_setting_is_named(change: dict[str, Any], message: str) -> None:
     assert message in str(raised.value)
 
 
-def test_a_gpu_is_not_asked_for_where_none_is() -> None:
-    values = _stack("dev") | {"nvidia": {"enabled": False}}
-    with pytest.raises(SettingsError, match="ai-inference ask for a GPU"):
-        parse(values)
-
-
 def _manifest(folder: Path, sha256: str | None, source: str = "k3s") -> str:
     (folder / "k3s").write_bytes(b"bytes")
     file = folder / "manifest.json"

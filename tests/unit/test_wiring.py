@@ -144,3 +144,37 @@ def test_a_service_runs_under_the_wasm_class_and_is_restricted() -> Any:
         assert "kubernetes:policy/v1:PodDisruptionBudget::served" in recorder.made
 
     return served.url.apply(check)
+
+
+@pulumi.runtime.test  # type: ignore[untyped-decorator]
+def test_a_service_asks_for_its_gpus_as_request_and_limit() -> Any:
+    served = edge.InferenceService(
+        "on-gpu",
+        edge.InferenceServiceArgs("r/m@sha256:0", "inference", "on-gpu-edge", "wasm", gpus=2),
+    )
+
+    def check(_: object) -> None:
+        deployment = recorder.made["kubernetes:apps/v1:Deployment::on-gpu"].inputs
+        pod = deployment["spec"]["template"]["spec"]
+        container = pod["containers"][0]
+        for kind in ("requests", "limits"):
+            assert container["resources"][kind]["nvidia.com/gpu"] == "2"
+        assert container["env"] == [{"name": "GPU_ENABLED", "value": "true"}]
+        assert [taint["key"] for taint in pod["tolerations"]] == ["nvidia.com/gpu"]
+
+    return served.url.apply(check)
+
+
+@pulumi.runtime.test  # type: ignore[untyped-decorator]
+def test_gpus_are_checked_before_any_host_is_changed() -> Any:
+    host = edge.EdgeHost("with-gpu", edge.EdgeHostArgs("192.0.2.1", "ssh-ed25519 AAAA", "server"))
+    gpu = edge.GpuHost("with-gpu-gpu", edge.GpuHostArgs(host, "550.54.14", "CUDA 12.4", "1.17.8", 1024))
+    edge.prepare([host], [gpu.checked])
+
+    def check(_: object) -> None:
+        inputs = recorder.made[f"{REMOTE}::with-gpu-gpu-check"].inputs
+        assert "delete" not in inputs
+        assert "MINIMUM_DRIVER=550.54.14" in str(inputs["stdin"])
+        assert "MEMORY_MIB=1024" in str(inputs["stdin"])
+
+    return pulumi.Output.all(gpu.facts, host.workspace.stdout).apply(check)

@@ -1,0 +1,81 @@
+"""GpuHost: the NVIDIA GPUs of a host, checked before anything is changed; what a pod asks for to use one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pulumi
+from pulumi_command import remote
+
+from components.host import EdgeHost
+from components.step import host_step
+
+RESOURCE = "nvidia.com/gpu"
+"""What the device plugin offers and pods ask for, by number; also the key of the taint of GPU nodes."""
+PRELOAD = "WASMEDGE_WASINN_PRELOAD"
+"""Environment by which WasmEdge loads a model before the program: `alias:backend:device:file`."""
+
+
+@dataclass(frozen=True)
+class GpuHostArgs:
+    """What the GPUs of a host must offer.
+
+    Args:
+        host: the machine.
+        minimum_driver: least version of NVIDIA's driver.
+        driver_for: what needs that driver, for people: "CUDA 12.4".
+        minimum_toolkit: least version of NVIDIA's container toolkit.
+        memory_mib: least memory of each GPU, in MiB; 0: any.
+    """
+
+    host: EdgeHost
+    minimum_driver: str
+    driver_for: str
+    minimum_toolkit: str
+    memory_mib: int = 0
+
+
+class GpuHost(pulumi.ComponentResource):
+    """The GPUs of a host. The checks read only, and all that is wrong with a host is said at once.
+
+    Hand `checked` to `prepare`, so that no host is changed before all GPUs passed.
+
+    Outputs:
+        facts: what the checks found, a JSON object: driver, toolkit, and per GPU its PCI address, id, name
+            and memory.
+    """
+
+    checked: remote.Command
+    facts: pulumi.Output[str]
+
+    def __init__(self, name: str, args: GpuHostArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("edge:gpu:GpuHost", name, None, opts)
+        self.checked = host_step(
+            f"{name}-check",
+            "gpu.sh",
+            args.host.target,
+            {
+                "MINIMUM_DRIVER": args.minimum_driver,
+                "DRIVER_FOR": args.driver_for,
+                "MINIMUM_TOOLKIT": args.minimum_toolkit,
+                "MEMORY_MIB": str(args.memory_mib),
+            },
+            parent=self,
+            read_only=True,
+        )
+        self.facts = self.checked.stdout
+        self.register_outputs({"facts": self.facts})
+
+
+def gpu_environment(env: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a server that has a GPU: it is told so, and WASI-NN's device AUTO becomes GPU.
+
+    Args:
+        env: what the server has beside it.
+    """
+    result = {**env, "GPU_ENABLED": "true"}
+    if PRELOAD in env:
+        alias, backend, device, file = env[PRELOAD].split(":", 3)
+        result[PRELOAD] = ":".join([alias, backend, "GPU" if device == "AUTO" else device, file])
+    return result

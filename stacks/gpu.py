@@ -1,0 +1,101 @@
+"""Settings of GPUs: what hosts must offer, how GPUs are shared, and what a service asks for."""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import Field, field_validator
+
+from policies.quantities import QuantityError
+from policies.quantities import parse as quantity
+from stacks.model import Model
+
+CUDA_DRIVERS = {
+    "11.8": "520.61.05",
+    "12.0": "525.60.13",
+    "12.1": "530.30.02",
+    "12.2": "535.54.03",
+    "12.3": "545.23.06",
+    "12.4": "550.54.14",
+    "12.5": "555.42.02",
+    "12.6": "560.28.03",
+    "12.8": "570.26",
+    "12.9": "575.51.03",
+    "13.0": "580.65.06",
+    "13.1": "590.44.01",
+}
+"""Least Linux driver of each CUDA version: NVIDIA CUDA Toolkit Release Notes, table "CUDA Toolkit and
+Corresponding Driver Versions", the rows of first releases (GA). There was no CUDA 12.7."""
+
+
+class NvidiaSettings(Model):
+    """GPUs."""
+
+    enabled: bool = Field(default=False, description="Run the device plugin on hosts with gpu: true.")
+    device_plugin_image: str | None = Field(
+        default=None, pattern=r"@sha256:[0-9a-f]{64}$", description="NVIDIA's k8s-device-plugin by digest."
+    )
+    cuda_version: str = Field(
+        default="12.4",
+        json_schema_extra={"enum": list(CUDA_DRIVERS)},
+        description="CUDA version that the services are built with: a host with gpu: true must have the "
+        "driver that this version came with, or a newer one.",
+    )
+    minimum_driver: str | None = Field(
+        default=None,
+        pattern=r"^\d{3,}\.\d+(\.\d+)?$",
+        description="Least driver version instead of cudaVersion's; for example 525.60.13 is enough for "
+        "programs of any CUDA 12 that bring no PTX code (CUDA's minor version compatibility).",
+    )
+    minimum_toolkit: str = Field(
+        default="1.17.8",
+        pattern=r"^\d+\.\d+\.\d+$",
+        description="Least version of the NVIDIA container toolkit; before 1.17.8 a crafted image gets out "
+        "of its container (CVE-2025-23266).",
+    )
+
+    @field_validator("cuda_version")
+    @classmethod
+    def _known_cuda(cls, version: str) -> str:
+        if version not in CUDA_DRIVERS:
+            raise ValueError(f"found {version!r}, known are {', '.join(CUDA_DRIVERS)}: choose one of these")
+        return version
+
+    @property
+    def driver(self) -> tuple[str, str]:
+        """The least driver, and what asks for it."""
+        if self.minimum_driver:
+            return self.minimum_driver, "nvidia.minimumDriver"
+        return CUDA_DRIVERS[self.cuda_version], f"CUDA {self.cuda_version}, nvidia.cudaVersion"
+
+
+class GpuSettings(Model):
+    """The GPUs of each pod of a service."""
+
+    count: int = Field(
+        default=1,
+        ge=1,
+        description="nvidia.com/gpu of each pod, as request and limit alike: Kubernetes "
+        "schedules by this number alone.",
+    )
+    memory: str | None = Field(
+        default=None,
+        description="GPU memory that a pod needs, a Kubernetes quantity. Kubernetes may give a pod any GPU, "
+        "so each GPU of each host with gpu: true must have it, which is checked "
+        "before anything is changed. Nothing holds a running pod to it.",
+    )
+
+    @field_validator("memory")
+    @classmethod
+    def _quantity(cls, memory: str | None) -> str | None:
+        try:
+            if memory is not None and quantity(memory) <= 0:
+                raise ValueError(f"found {memory!r}, need more than 0: leave it out if any memory will do")
+        except QuantityError as error:
+            raise ValueError(str(error)) from None
+        return memory
+
+    @property
+    def memory_mib(self) -> int:
+        """In MiB, rounded up; 0: any."""
+        return math.ceil(quantity(self.memory) / 2**20) if self.memory else 0
