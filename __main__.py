@@ -15,7 +15,16 @@ def stage(site: Site, host: edge.EdgeHost, name: str) -> edge.Artifact:
     return edge.Artifact(f"{host.name}-{name}", args)
 
 
-def node(site: Site, wanted: HostSettings, host: edge.EdgeHost) -> edge.NodeArgs:
+def gpu_software(site: Site, host: edge.EdgeHost) -> edge.GpuHost:
+    """Installs NVIDIA's packages and checks what they made of the host."""
+    files = [stage(site, host, name) for name in site.settings.nvidia.packages]
+    packages = edge.GpuPackages(f"{host.name}-gpu-packages", host, files)
+    return edge.GpuHost(f"{host.name}-gpu-installed", site.gpu_args(host, packages.installed))
+
+
+def node(
+    site: Site, wanted: HostSettings, host: edge.EdgeHost, after: list[pulumi.Resource]
+) -> edge.NodeArgs:
     """A host with WasmEdge on it, which K3s then finds when it starts."""
     archive = stage(site, host, "wasmedge-runtime")
     install = edge.WasmEdgeInstallArgs(host, archive, site.settings.wasmedge.version)
@@ -29,7 +38,7 @@ def node(site: Site, wanted: HostSettings, host: edge.EdgeHost) -> edge.NodeArgs
         node_ip=wanted.node_ip or wanted.address,
         labels=site.labels(wanted),
         taints=wanted.taints,
-        after=[wasmedge.step],
+        after=[wasmedge.step, *after],
     )
 
 
@@ -83,7 +92,12 @@ def deploy(site: Site) -> None:
         if wanted.gpu
     }
     edge.prepare(hosts.values(), [gpu.checked for gpu in gpus.values()])
-    nodes = [node(site, wanted, hosts[wanted.name]) for wanted in settings.hosts]
+    if settings.nvidia.packages:
+        gpus = {name: gpu_software(site, hosts[name]) for name in gpus}
+    nodes = [
+        node(site, wanted, hosts[wanted.name], [gpus[wanted.name].checked] if wanted.gpu else [])
+        for wanted in settings.hosts
+    ]
     cluster = edge.K3sCluster("cluster", site.cluster_args(nodes))
     provider = k8s.Provider(
         "cluster",

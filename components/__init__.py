@@ -2,7 +2,7 @@
 
 from components.admission import AdmissionPolicies, AdmissionPoliciesArgs
 from components.artifact import Artifact, ArtifactArgs
-from components.gpu import GpuHost, GpuHostArgs
+from components.gpu import GpuHost, GpuHostArgs, GpuPackages
 from components.host import EdgeHost, EdgeHostArgs, prepare
 from components.inference import InferenceService, InferenceServiceArgs
 from components.k3s import K3sCluster, K3sClusterArgs, NodeArgs
@@ -20,6 +20,7 @@ __all__ = [
     "EdgeHostArgs",
     "GpuHost",
     "GpuHostArgs",
+    "GpuPackages",
     "InferenceService",
     "InferenceServiceArgs",
     "K3sCluster",

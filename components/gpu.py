@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import pulumi
 from pulumi_command import remote
 
+from components.artifact import Artifact
 from components.host import EdgeHost
 from components.step import host_step
 
@@ -27,6 +29,9 @@ class GpuHostArgs:
         driver_for: what needs that driver, for people: "CUDA 12.4".
         minimum_toolkit: least version of NVIDIA's container toolkit.
         memory_mib: least memory of each GPU, in MiB; 0: any.
+        packages: "": the host brings its software; "before": GpuPackages is still to install it, so that only
+            the hardware is looked at; "after": it has.
+        installed: what GpuPackages installed; another value checks again.
     """
 
     host: EdgeHost
@@ -34,6 +39,8 @@ class GpuHostArgs:
     driver_for: str
     minimum_toolkit: str
     memory_mib: int = 0
+    packages: Literal["", "before", "after"] = ""
+    installed: pulumi.Input[str] = ""
 
 
 class GpuHost(pulumi.ComponentResource):
@@ -60,12 +67,49 @@ class GpuHost(pulumi.ComponentResource):
                 "DRIVER_FOR": args.driver_for,
                 "MINIMUM_TOOLKIT": args.minimum_toolkit,
                 "MEMORY_MIB": str(args.memory_mib),
+                "PACKAGES": args.packages,
+                "INSTALLED": args.installed,
             },
             parent=self,
             read_only=True,
         )
         self.facts = self.checked.stdout
         self.register_outputs({"facts": self.facts})
+
+
+class GpuPackages(pulumi.ComponentResource):
+    """NVIDIA's driver and toolkit from staged .deb files; at deletion they are purged.
+
+    A package of which the host has another version is an error, as that one could not be given back.
+
+    Args:
+        host: the machine.
+        packages: the staged files, all that they depend on and the host lacks among them.
+
+    Outputs:
+        installed: the packages and their versions.
+    """
+
+    installed: pulumi.Output[str]
+
+    def __init__(
+        self,
+        name: str,
+        host: EdgeHost,
+        packages: Sequence[Artifact],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("edge:gpu:GpuPackages", name, None, opts)
+        files = pulumi.Output.all(*(package.path for package in packages))
+        step = host_step(
+            f"{name}-install",
+            "gpu-packages.sh",
+            host.target,
+            {"FILES": files.apply(lambda paths: "\n".join(path.strip() for path in paths))},
+            parent=self,
+        )
+        self.installed = step.stdout
+        self.register_outputs({"installed": self.installed})
 
 
 def gpu_environment(env: Mapping[str, str]) -> dict[str, str]:

@@ -5,7 +5,7 @@ set -eu
 scripts=$(dirname "$0")/../components/scripts
 
 check() {
-    printf "HOST='%s'\nMINIMUM_DRIVER='%s'\nDRIVER_FOR=MINIMUM_DRIVER\nMINIMUM_TOOLKIT='%s'\nMEMORY_MIB=0\n" \
+    printf "HOST='%s'\nMINIMUM_DRIVER='%s'\nDRIVER_FOR=MINIMUM_DRIVER\nMINIMUM_TOOLKIT='%s'\nMEMORY_MIB=0\nPACKAGES=\n" \
         "${1:-$(hostname)}" "${MINIMUM_DRIVER:-0}" "${MINIMUM_TOOLKIT:-0}"
     cat "$scripts/lib.sh" "$scripts/gpu.sh"
 }

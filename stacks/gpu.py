@@ -54,6 +54,13 @@ class NvidiaSettings(Model):
         "of its container (CVE-2025-23266).",
     )
 
+    packages: list[str] = Field(
+        default=[],
+        description="Artifacts that are .deb files, installed on hosts with gpu: true and purged at destroy: "
+        "driver, toolkit and what they need. Driver and toolkit are then checked after their installation, "
+        "before K3s; left out: the host brings them.",
+    )
+
     @field_validator("cuda_version")
     @classmethod
     def _known_cuda(cls, version: str) -> str:

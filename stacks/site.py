@@ -45,12 +45,25 @@ class Site:
         """Labels of the host's node: its own, the runtime's, the GPU's."""
         return {**WASM_LABEL, **(GPU_LABEL if host.gpu else {}), **host.labels}
 
-    def gpu_args(self, host: EdgeHost) -> GpuHostArgs:
-        """What the host's GPUs must offer: Kubernetes may give any service any of them."""
+    def gpu_args(self, host: EdgeHost, installed: pulumi.Input[str] | None = None) -> GpuHostArgs:
+        """What the host's GPUs must offer: Kubernetes may give any service any of them.
+
+        Args:
+            host: the machine.
+            installed: what was installed of nvidia.packages; None: they are still to be installed.
+        """
         nvidia = self.settings.nvidia
         driver, driver_for = nvidia.driver
         memory = [service.gpu.memory_mib for service in self.settings.services if service.gpu]
-        return GpuHostArgs(host, driver, driver_for, nvidia.minimum_toolkit, max(memory, default=0))
+        return GpuHostArgs(
+            host,
+            driver,
+            driver_for,
+            nvidia.minimum_toolkit,
+            memory_mib=max(memory, default=0),
+            packages="" if not nvidia.packages else "before" if installed is None else "after",
+            installed="" if installed is None else installed,
+        )
 
     def cluster_args(self, nodes: list[NodeArgs]) -> K3sClusterArgs:
         """The settings of the cluster in the component's form."""
@@ -74,6 +87,8 @@ def load_site() -> Site:
     """
     settings = parse(_config_values())
     wanted = {*INSTALLED, *(service.archive for service in settings.services if service.archive)}
+    if any(host.gpu for host in settings.hosts):
+        wanted |= set(settings.nvidia.packages)
     artifacts, problems = load_manifest(
         settings.artifacts.manifest, wanted, preview=pulumi.runtime.is_dry_run()
     )

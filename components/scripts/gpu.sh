@@ -1,6 +1,9 @@
 # Reads which NVIDIA GPUs the host has and whether pods could use them; changes nothing.
-# Values: HOST MINIMUM_DRIVER DRIVER_FOR MINIMUM_TOOLKIT MEMORY_MIB (0: any). Prints the facts as JSON; every
-# fault is one line on stderr.
+# Values: HOST MINIMUM_DRIVER DRIVER_FOR MINIMUM_TOOLKIT MEMORY_MIB (0: any) PACKAGES (empty: the host brings its
+# software; before, after: packages are still to be installed, or are), INSTALLED (what they are, so that others are
+# checked again). Prints the facts as JSON; every fault is one line on stderr.
+unchanged="nothing was changed on the host"
+if [ "$PACKAGES" = after ]; then unchanged="K3s is not installed here before this is mended"; fi
 faults=0
 fault() {
     printf 'error: host %s: %s\n' "$HOST" "$*" >&2
@@ -136,11 +139,15 @@ facts() {
 
 gpus=$(pci_gpus)
 [ -n "$gpus" ] ||
-    fail "no NVIDIA GPU found on the PCI bus (vendor 10de, class 0300 or 0302), want one, as its setting says gpu: true: seat or pass through the GPU, or set gpu: false; nothing was changed on the host"
+    fail "no NVIDIA GPU found on the PCI bus (vendor 10de, class 0300 or 0302), want one, as its setting says gpu: true: seat or pass through the GPU, or set gpu: false; $unchanged"
 named="GPU $(echo "$gpus" | sed 's/ \(.*\)/ (\1)/' | paste -s -d , - | sed 's/,/, /g')"
 loaded=$(loaded_driver)
 installed=$(modinfo -F version nvidia 2>/dev/null | head -n 1 || true)
 driver='' toolkit='' listed=''
+if [ "$PACKAGES" = before ]; then
+    facts
+    exit 0
+fi
 
 check_driver
 each_fault "$(check_holders)"
@@ -156,4 +163,4 @@ if [ -n "$loaded" ]; then
 fi
 check_toolkit
 facts
-[ "$faults" -eq 0 ] || fail "$faults fault(s) above; nothing was changed on the host"
+[ "$faults" -eq 0 ] || fail "$faults fault(s) above; $unchanged"

@@ -6,16 +6,19 @@ bind mounts inside the host, and the driver's programs are scripts.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.local_site import LocalSite
+from tests.integration.local_site import CHECKOUT, LocalSite
 from tests.integration.test_faults import hosts, refused, untouched
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="local hosts need root: run the tests with sudo")
@@ -224,3 +227,87 @@ def test_a_whole_host_passes_and_says_what_it_has(site: LocalSite) -> None:
     gone = site.pulumi("destroy", "--yes", "--skip-preview")
     assert gone.returncode == 0, gone.stdout + gone.stderr
     untouched(site, before)
+
+
+def package(folder: Path, name: str, control: str = "", program: str = "", says: str = "") -> Path:
+    """Builds a Debian package that holds one program."""
+    root = folder / name
+    (root / "DEBIAN").mkdir(parents=True)
+    text = f"Package: {name}\nVersion: 1.0\nArchitecture: all\nMaintainer: test\nDescription: test\n{control}"
+    (root / "DEBIAN/control").write_text(text)
+    if program:
+        (root / "usr/bin").mkdir(parents=True)
+        (root / "usr/bin" / program).write_text(f"#!/bin/sh\ncat <<'END'\n{says}\nEND\n")
+        (root / "usr/bin" / program).chmod(0o755)
+    file = folder / f"{name}.deb"
+    command = ["dpkg-deb", "--root-owner-group", "--build", str(root), str(file)]
+    subprocess.run(command, check=True, capture_output=True)
+    return file
+
+
+@pytest.fixture(scope="module")
+def packages(site: LocalSite) -> dict[str, Any]:
+    """A manifest that has packages beside the checkout's artifacts, as the setting `artifacts`."""
+    folder = site.folder / "packages"
+    built = [
+        package(folder, "fake-smi", program="nvidia-smi", says=smi("550.90.07", FIRST, SECOND)),
+        package(folder, "fake-toolkit", program="nvidia-ctk", says="CLI version 1.17.8"),
+        package(folder, "fake-greedy", control="Depends: nowhere-to-be-had\n"),
+        package(folder, "tar"),
+    ]
+    content = json.loads((CHECKOUT / ".artifacts/manifest.json").read_text())
+    for entry in content["artifacts"].values():
+        entry["source"] = str(CHECKOUT / ".artifacts" / entry["source"])
+    for file in built:
+        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+        content["artifacts"][file.stem] = {"version": "1.0", "source": str(file), "sha256": sha256}
+    manifest = folder / "manifest.json"
+    manifest.write_text(json.dumps(content))
+    return {"manifest": str(manifest)}
+
+
+PACKAGE_FAULTS = {
+    "fake-greedy": "dpkg refused fake-greedy, see above, and they were taken off again: add what",
+    "tar": "nvidia.packages has 1.0: remove it from the host or from nvidia.packages",
+    "fake-toolkit": "nvidia-smi not found, want it beside driver 550.90.07",
+}
+
+
+@pytest.mark.parametrize("name", PACKAGE_FAULTS)
+def test_packages_that_do_not_do_are_named_and_taken_off(
+    site: LocalSite, packages: dict[str, Any], name: str
+) -> None:
+    """K3s is not installed on the host then, and destroy leaves nothing of them."""
+    agent = site.names[1]
+    site.ssh(agent, NOTHING)
+    site.ssh(agent, replace(GOOD, smi=None, toolkit="").script())
+    before = {host: site.traces(host) for host in site.names}
+    configure(site, artifacts=packages, nvidia={"packages": [name]})
+    text = refused(site, limit_s=120)
+    assert f"error: host {agent}: " in text
+    assert PACKAGE_FAULTS[name] in text
+    assert site.ssh(agent, "ls /usr/local/bin").split() == []
+    gone = site.pulumi("destroy", "--yes", "--skip-preview")
+    assert gone.returncode == 0, gone.stdout + gone.stderr
+    untouched(site, before)
+
+
+def test_packages_make_the_host_whole_and_go_with_it(site: LocalSite, packages: dict[str, Any]) -> None:
+    agent = site.names[1]
+    site.ssh(agent, NOTHING)
+    site.ssh(agent, replace(GOOD, smi=None, toolkit="").script())
+    before = {host: site.traces(host) for host in site.names}
+    configure(site, artifacts=packages, nvidia={"packages": ["fake-smi", "fake-toolkit"]})
+    done = site.pulumi("up", "--yes", "--skip-preview")
+    assert done.returncode == 0, done.stdout + done.stderr
+    facts = json.loads(site.output("gpus")[agent])
+    assert (facts["driver"], facts["toolkit"], len(facts["gpus"])) == ("550.90.07", "1.17.8", 2)
+    again = site.pulumi("up", "--yes", "--skip-preview")
+    assert " created" not in again.stdout
+    configure(site, artifacts=packages, nvidia={"packages": ["fake-smi"]})
+    assert NAMED + "NVIDIA container toolkit (nvidia-ctk) not found" in refused(site)
+    assert "fake-toolkit" not in site.ssh(agent, "dpkg-query -W -f '${Package}\\n'")
+    gone = site.pulumi("destroy", "--yes", "--skip-preview")
+    assert gone.returncode == 0, gone.stdout + gone.stderr
+    untouched(site, before)
+    assert "fake" not in site.ssh(agent, "dpkg-query -W -f '${Package}\n'")

@@ -13,6 +13,7 @@ from stacks.gpu import CUDA_DRIVERS, GpuSettings, NvidiaSettings
 from stacks.settings import SettingsError, parse
 
 PRELOAD = "WASMEDGE_WASINN_PRELOAD"
+NVIDIA = {"enabled": True, "devicePluginImage": "r/p@sha256:" + "07e5c3a1" * 8}
 
 
 def _dev(service: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
@@ -104,6 +105,11 @@ def test_the_docs_have_the_same_table() -> None:
     text = (Path(__file__).parents[2] / "docs/gpu-hosts.md").read_text()
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| 1")]
     assert dict(rows) == CUDA_DRIVERS
+
+
+def test_packages_are_names_of_artifacts() -> None:
+    assert parse(_dev(nvidia={"packages": ["driver"]} | NVIDIA)).nvidia.packages == ["driver"]
+    assert "nvidia.packages" in _refused(_dev(nvidia={"packages": "driver"} | NVIDIA))
 
 
 def test_the_server_is_told_of_its_gpu() -> None:
