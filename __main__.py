@@ -38,15 +38,16 @@ def node(
         node_ip=wanted.node_ip or wanted.address,
         labels=site.labels(wanted),
         taints=wanted.taints,
+        gpu=wanted.gpu,
         after=[wasmedge.step, *after],
     )
 
 
 def runtimes(site: Site, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
     """What the cluster must know of wasm, GPUs and policies; returns the wasm RuntimeClass's name."""
-    wasm, nvidia = site.settings.wasmedge, site.settings.nvidia
-    if nvidia.enabled:
-        edge.NvidiaRuntime("nvidia", edge.NvidiaRuntimeArgs(str(nvidia.device_plugin_image)), opts)
+    wasm = site.settings.wasmedge
+    if site.settings.nvidia.enabled:
+        edge.NvidiaRuntime("nvidia", site.nvidia_args(), opts)
     args = edge.WasmEdgeRuntimeArgs("wasm", wasm.overhead_memory, wasm.overhead_cpu)
     if site.admission:
         edge.AdmissionPolicies("admission", edge.AdmissionPoliciesArgs(site.admission), opts)

@@ -13,8 +13,6 @@ from components.artifact import Artifact
 from components.host import EdgeHost
 from components.step import host_step
 
-RESOURCE = "nvidia.com/gpu"
-"""What the device plugin offers and pods ask for, by number; also the key of the taint of GPU nodes."""
 PRELOAD = "WASMEDGE_WASINN_PRELOAD"
 """Environment by which WasmEdge loads a model before the program: `alias:backend:device:file`."""
 

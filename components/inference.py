@@ -9,8 +9,8 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.gpu import RESOURCE as GPU
 from components.gpu import gpu_environment
+from components.nvidia import RESOURCE as GPU
 from components.outputs import known_name
 from policies.limits import MODEL_MEMORY
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from policies.quantities import QuantityError
 from policies.quantities import parse as quantity
@@ -26,6 +27,17 @@ CUDA_DRIVERS = {
 }
 """Least Linux driver of each CUDA version: NVIDIA CUDA Toolkit Release Notes, table "CUDA Toolkit and
 Corresponding Driver Versions", the rows of first releases (GA). There was no CUDA 12.7."""
+
+
+class SharingSettings(Model):
+    """How several pods use one GPU; it holds for all GPUs of the stack."""
+
+    by: Literal["time-slicing", "mps"] = Field(
+        description="time-slicing: pods take turns; nothing guards the memory of one from another or "
+        "promises it time. mps: NVIDIA's Multi-Process Service runs them at once, each held to its part of "
+        "the memory."
+    )
+    replicas: int = Field(ge=2, description="Pods on one GPU: each nvidia.com/gpu is then such a share.")
 
 
 class NvidiaSettings(Model):
@@ -54,6 +66,9 @@ class NvidiaSettings(Model):
         "of its container (CVE-2025-23266).",
     )
 
+    sharing: SharingSettings | None = Field(
+        default=None, description="How several pods use one GPU; left out: each pod has its GPUs alone."
+    )
     packages: list[str] = Field(
         default=[],
         description="Artifacts that are .deb files, installed on hosts with gpu: true and purged at destroy: "
@@ -82,14 +97,19 @@ class GpuSettings(Model):
     count: int = Field(
         default=1,
         ge=1,
-        description="nvidia.com/gpu of each pod, as request and limit alike: Kubernetes "
-        "schedules by this number alone.",
+        description="nvidia.com/gpu of each pod, as request and limit alike: whole GPUs, or one share where "
+        "they are shared. Kubernetes schedules by this number alone.",
     )
     memory: str | None = Field(
         default=None,
         description="GPU memory that a pod needs, a Kubernetes quantity. Kubernetes may give a pod any GPU, "
-        "so each GPU of each host with gpu: true must have it, which is checked "
-        "before anything is changed. Nothing holds a running pod to it.",
+        "so each GPU of each host with gpu: true must have it, times nvidia.sharing.replicas: checked before "
+        "anything is changed. A running pod is not held to it.",
+    )
+    sharing: Literal["exclusive", "time-slicing", "mps"] = Field(
+        default="exclusive",
+        description="What the service was made for: a GPU alone, or a share. It places no pod, as a share "
+        "and a whole GPU are both called nvidia.com/gpu; where nvidia.sharing says else, the preview fails.",
     )
 
     @field_validator("memory")
@@ -101,6 +121,14 @@ class GpuSettings(Model):
         except QuantityError as error:
             raise ValueError(str(error)) from None
         return memory
+
+    @model_validator(mode="after")
+    def _one_share(self) -> Self:
+        if self.sharing != "exclusive" and self.count != 1:
+            raise ValueError(
+                f"count is {self.count} with sharing {self.sharing}: set 1, more shares are no more of a GPU"
+            )
+        return self
 
     @property
     def memory_mib(self) -> int:

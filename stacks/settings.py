@@ -244,6 +244,12 @@ class Settings(Model):
                     f"services[{index}].gpu: {service.name} asks for a GPU, found no node that offers one: "
                     "set gpu: true on a host and nvidia.enabled: true, or leave gpu out"
                 )
+            by = self.nvidia.sharing.by if self.nvidia.sharing else "exclusive"
+            if service.gpu and service.gpu.sharing != by:
+                raise ValueError(
+                    f"services[{index}].gpu.sharing: {service.name} has {service.gpu.sharing}, the stack's "
+                    f"GPUs are {by}: set it to {by}, or change nvidia.sharing"
+                )
         return self
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env
 
-from components import EdgeHost, EdgeHostArgs, GpuHostArgs, K3sClusterArgs, NodeArgs
+from components import EdgeHost, EdgeHostArgs, GpuHostArgs, K3sClusterArgs, NodeArgs, NvidiaRuntimeArgs
 from components.inference import Autoscaling
 from components.nvidia import NODE_LABEL as GPU_LABEL
+from components.nvidia import Mps, TimeSlicing
 from components.wasmedge import NODE_LABEL as WASM_LABEL
 from policies.admission import manifests
 from policies.config import ConfigError
@@ -45,6 +46,16 @@ class Site:
         """Labels of the host's node: its own, the runtime's, the GPU's."""
         return {**WASM_LABEL, **(GPU_LABEL if host.gpu else {}), **host.labels}
 
+    def nvidia_args(self) -> NvidiaRuntimeArgs:
+        """The settings of the device plugin in the component's form."""
+        nvidia = self.settings.nvidia
+        sharing: TimeSlicing | Mps | None = None
+        if nvidia.sharing and nvidia.sharing.by == "mps":
+            sharing = Mps(nvidia.sharing.replicas)
+        elif nvidia.sharing:
+            sharing = TimeSlicing(nvidia.sharing.replicas, refuse_several=True)
+        return NvidiaRuntimeArgs(str(nvidia.device_plugin_image), sharing=sharing)
+
     def gpu_args(self, host: EdgeHost, installed: pulumi.Input[str] | None = None) -> GpuHostArgs:
         """What the host's GPUs must offer: Kubernetes may give any service any of them.
 
@@ -55,12 +66,13 @@ class Site:
         nvidia = self.settings.nvidia
         driver, driver_for = nvidia.driver
         memory = [service.gpu.memory_mib for service in self.settings.services if service.gpu]
+        pods = nvidia.sharing.replicas if nvidia.sharing else 1
         return GpuHostArgs(
             host,
             driver,
             driver_for,
             nvidia.minimum_toolkit,
-            memory_mib=max(memory, default=0),
+            memory_mib=max(memory, default=0) * pods,
             packages="" if not nvidia.packages else "before" if installed is None else "after",
             installed="" if installed is None else installed,
         )

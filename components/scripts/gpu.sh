@@ -106,7 +106,7 @@ check_listed() {
         case $memory in
         "") echo "GPU $address ($id): on the PCI bus, nvidia-smi does not list it, want it listed: read dmesg (a fault of the GPU is an Xid line there), restart the host or mend the GPU" ;;
         *[!0-9]*) [ "$MEMORY_MIB" -eq 0 ] || echo "GPU $address ($id): memory '$memory' found, want $MEMORY_MIB MiB: leave out services.gpu.memory, this GPU does not state its own" ;;
-        *) [ "$memory" -ge "$MEMORY_MIB" ] || echo "GPU $address ($id): $memory MiB memory found, want $MEMORY_MIB MiB: lower services.gpu.memory or set gpu: false on this host" ;;
+        *) [ "$memory" -ge "$MEMORY_MIB" ] || echo "GPU $address ($id): $memory MiB memory found, want $MEMORY_MIB MiB: lower services.gpu.memory or nvidia.sharing.replicas, or set gpu: false on this host" ;;
         esac
     done
 }

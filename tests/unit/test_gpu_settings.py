@@ -9,8 +9,11 @@ import pytest
 import yaml
 
 from components.gpu import gpu_environment
+from components.host import EdgeHost
+from components.nvidia import Mps, TimeSlicing
 from stacks.gpu import CUDA_DRIVERS, GpuSettings, NvidiaSettings
 from stacks.settings import SettingsError, parse
+from stacks.site import Site
 
 PRELOAD = "WASMEDGE_WASINN_PRELOAD"
 NVIDIA = {"enabled": True, "devicePluginImage": "r/p@sha256:" + "07e5c3a1" * 8}
@@ -34,7 +37,25 @@ def _refused(values: dict[str, Any]) -> str:
 def test_one_field_asks_for_gpus() -> None:
     service = parse(_dev({"gpu": {"count": 2, "memory": "16Gi"}})).services[0]
     assert service.gpu is not None
-    assert (service.gpu.count, service.gpu.memory_mib) == (2, 16384)
+    assert (service.gpu.count, service.gpu.memory_mib, service.gpu.sharing) == (2, 16384, "exclusive")
+
+
+@pytest.mark.parametrize("by", ["time-slicing", "mps"])
+def test_a_shared_gpu_has_the_memory_of_all_its_pods(by: str) -> None:
+    shared = {"sharing": {"by": by, "replicas": 4}}
+    settings = parse(_dev({"gpu": {"memory": "16Gi", "sharing": by}}, nvidia=NVIDIA | shared))
+    site = Site(settings, {}, {}, {}, {}, [])
+    host = EdgeHost.__new__(EdgeHost)
+    assert site.gpu_args(host).memory_mib == 4 * 16384
+    sharing = site.nvidia_args().sharing
+    assert sharing is not None
+    assert (type(sharing), sharing.replicas) == ({"time-slicing": TimeSlicing, "mps": Mps}[by], 4)
+
+
+def test_an_exclusive_service_on_shared_gpus_is_refused() -> None:
+    shared = {"sharing": {"by": "time-slicing", "replicas": 4}}
+    text = _refused(_dev(nvidia=NVIDIA | shared))
+    assert "services[0].gpu.sharing: ai-inference has exclusive, the stack's GPUs are time-slicing" in text
 
 
 def test_an_empty_field_is_one_gpu_of_any_memory() -> None:
@@ -60,6 +81,15 @@ def test_no_gpu_node_is_said_at_preview(change: dict[str, Any]) -> None:
         ({"gpu": {"count": 0}}, "services[0].gpu.count: found 0"),
         ({"gpu": {"memory": "lots"}}, "services[0].gpu.memory: 'lots' is not a quantity"),
         ({"gpu": {"memory": "0"}}, "services[0].gpu.memory: found '0', need more than 0"),
+        ({"gpu": {"sharing": "turns"}}, "services[0].gpu.sharing: found 'turns'"),
+        (
+            {"gpu": {"count": 2, "sharing": "time-slicing"}},
+            "services[0].gpu: count is 2 with sharing time-slicing: set 1",
+        ),
+        (
+            {"gpu": {"sharing": "mps"}},
+            "services[0].gpu.sharing: ai-inference has mps, the stack's GPUs are exclusive: set it to",
+        ),
         ({"limits": {"cpu": "1", "memory": "1Gi", "gpu": 1}}, "services[0].limits.gpu: unknown setting"),
         ({"env": {"GPU_ENABLED": "true"}}, "services[0]: env.GPU_ENABLED: it is set by gpu: remove it"),
         ({"env": {PRELOAD: "GGML"}}, f"env.{PRELOAD}: found 'GGML', want alias:backend:device:file"),
