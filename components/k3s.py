@@ -27,6 +27,7 @@ class NodeArgs:
         node_ip: the address other nodes reach it at.
         labels: node labels; a changed one restarts nothing.
         taints: node taints, key → "value:Effect"; a changed one restarts nothing.
+        gpu: containerd gives devices to pods by their CDI names; another value restarts K3s here alone.
         after: what must be on the host before K3s starts, for example a containerd shim.
     """
 
@@ -38,6 +39,7 @@ class NodeArgs:
     node_ip: pulumi.Input[str]
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: Mapping[str, str] = field(default_factory=dict)
+    gpu: bool = False
     after: Sequence[pulumi.Resource] = ()
 
 
@@ -154,6 +156,7 @@ class K3sCluster(pulumi.ComponentResource):
                 "IMAGES_FILE": node.images.file_name,
                 "CONFIG": config,
                 "TOKEN": self.token,
+                "CDI": "on" if node.gpu else "off",
                 "WAIT_SECONDS": str(self._args.wait_seconds),
             },
             parent=self,

@@ -15,11 +15,12 @@ LAYER = "application/vnd.oci.image.layer.v1.tar"
 NAME = "io.containerd.image.name"
 
 
-def layer(files: dict[str, bytes]) -> bytes:
+def layer(files: dict[str, bytes], mode: int = 0o644) -> bytes:
     """A layer as an uncompressed tar: the files and their folders, owned by root, without times.
 
     Args:
         files: path in the image, without a leading slash, to content.
+        mode: permissions of the files.
     """
     folders = {str(parent) for path in files for parent in Path(path).parents if str(parent) != "."}
     buffer = io.BytesIO()
@@ -27,7 +28,7 @@ def layer(files: dict[str, bytes]) -> bytes:
         for path in sorted({*folders, *files}):
             entry = tarfile.TarInfo(path)
             if path in files:
-                entry.size, entry.mode = len(files[path]), 0o644
+                entry.size, entry.mode = len(files[path]), mode
                 tar.addfile(entry, io.BytesIO(files[path]))
             else:
                 entry.type, entry.mode = tarfile.DIRTYPE, 0o755
@@ -35,8 +36,16 @@ def layer(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def image(layers: list[bytes], entrypoint: list[str], env: dict[str, str]) -> tuple[str, dict[str, bytes]]:
-    """An image for platform wasip1/wasm.
+def image(
+    layers: list[bytes], entrypoint: list[str], env: dict[str, str], platform: str = "wasip1/wasm"
+) -> tuple[str, dict[str, bytes]]:
+    """An image for one platform.
+
+    Args:
+        layers: tars, the lowest first.
+        entrypoint: program and arguments.
+        env: the container's environment.
+        platform: operating system and architecture, as containerd writes them.
 
     Returns:
         The manifest's digest, and every blob by its digest.
@@ -49,9 +58,10 @@ def image(layers: list[bytes], entrypoint: list[str], env: dict[str, str]) -> tu
         return {"mediaType": media_type, "digest": digest, "size": len(content)}
 
     described = [add(content, LAYER) for content in layers]
+    system, _, architecture = platform.partition("/")
     config = {
-        "architecture": "wasm",
-        "os": "wasip1",
+        "architecture": architecture,
+        "os": system,
         "config": {"Entrypoint": entrypoint, "Env": [f"{key}={value}" for key, value in sorted(env.items())]},
         "rootfs": {"type": "layers", "diff_ids": [entry["digest"] for entry in described]},
     }

@@ -1,5 +1,6 @@
 # Installs K3s by upstream's own script from staged files and waits until the node is Ready.
-# Values: HOST ROLE NODE BINARY INSTALLER IMAGES IMAGES_FILE CONFIG TOKEN WAIT_SECONDS. Prints `k3s --version`'s first line.
+# Values: HOST ROLE NODE BINARY INSTALLER IMAGES IMAGES_FILE CONFIG TOKEN CDI (on, off) WAIT_SECONDS.
+# Prints `k3s --version`'s first line.
 case $ROLE in
 server) unit=k3s admin=/etc/rancher/k3s/k3s.yaml ;;
 agent) unit=k3s-agent admin=/var/lib/rancher/k3s/agent/kubelet.kubeconfig ;;
@@ -16,6 +17,40 @@ plain_cgroups() {
     if [ "$(stat -fc %T /sys/fs/cgroup)" = cgroup2fs ]; then return 1; fi
     mkdir -p "${drop_in%/*}"
     printf '[Service]\nUnsetEnvironment=INVOCATION_ID\n' | put "$drop_in" 644
+}
+
+# The template's two lines of ours end in this mark; every other line is the owner's and stays.
+mark='# edge-inference'
+own_template() { grep -v "$mark\$" "$template" 2>/dev/null || true; }
+
+# CDI is a key of a table that K3s' base writes. Written as a dotted key before the base, containerd 1 puts it into that
+# table, and nothing of the base is copied; the table of an imported file would replace the base's as a whole.
+# containerd 2 has CDI on by itself.
+cdi_template() {
+    own=$(own_template)
+    wanted=$own
+    if [ "$CDI" = on ] && /usr/local/bin/k3s ctr help | grep -q '^ *v1\.'; then
+        case $own in
+        *enable_cdi*)
+            echo "$own" | grep -Eq '^[^#]*enable_cdi *= *true' ||
+                fail "$template has an enable_cdi that is not true, and hosts[].gpu is true: take the line out"
+            ;;
+        *)
+            wanted=$(
+                echo "plugins.\"io.containerd.grpc.v1.cri\".enable_cdi = true $mark"
+                if [ -n "$own" ]; then echo "$own"; else echo "{{ template \"base\" . }} $mark"; fi
+            )
+            ;;
+        esac
+    fi
+    if [ "$wanted" = "$(cat "$template" 2>/dev/null)" ]; then return 1; fi
+    say "containerd's template: CDI is $CDI"
+    if [ -z "$wanted" ]; then
+        rm -f "$template"
+    else
+        mkdir -p "${template%/*}"
+        printf '%s\n' "$wanted" | put "$template" 600
+    fi
 }
 
 node_ready() {
@@ -56,6 +91,7 @@ apply_k3s() {
     if printf '%s\n' "$TOKEN" | put /etc/rancher/k3s/token 600; then changed=yes; fi
     if printf '%s\n' "$CONFIG" | put /etc/rancher/k3s/config.yaml 600; then changed=yes; fi
     if plain_cgroups; then changed=yes; fi
+    if cdi_template; then changed=yes; fi
     if [ "$changed" = yes ] || [ ! -f "/etc/systemd/system/$unit.service" ]; then
         say "installing $(/usr/local/bin/k3s --version | head -n 1)"
         # kubectl, ctr and crictl stay `k3s kubectl` and so on: no link is made that another program may own.
