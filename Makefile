@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 STARTED := $(shell date +%s)
 ELAPSED = $$(($$(date +%s) - $(STARTED))) s
-SCRIPTS := env.sh $(wildcard toolchain/*.sh toolchain/*/build.sh localhosts/files/*.sh workloads/*.sh)
+SCRIPTS := env.sh $(wildcard docs/*.sh toolchain/*.sh toolchain/*/build.sh localhosts/files/*.sh workloads/*.sh)
 
 .PHONY: help up down setup model table status test check bench bench-policy generate format hosts hosts-down
 
