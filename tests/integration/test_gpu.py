@@ -1,0 +1,148 @@
+"""Pods of both runtimes get GPUs from a real kubelet, containerd and scheduler; only the GPUs are made up."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.equipment import images
+from tests.integration.gpu_cluster import GpuCluster, GpuSite
+from tests.integration.local_site import LocalSite
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="local hosts need root: run the tests with sudo")
+TEMPLATE = "/var/lib/rancher/k3s/agent/etc/containerd/config.toml.tmpl"
+UNHEALTHY = "/var/run/cdi/made-up.unhealthy"
+
+LIBRARY = {
+    "see": "library of gpu0",
+    # Go asks WASI for all rights; WasmEdge seems to open for writing then, and the mount is read-only.
+    "see-wasm": "open /usr/lib/libmadeup.so.1: Read-only file system",
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GpuSite]:
+    site = LocalSite(tmp_path_factory.mktemp("gpu"), "gpu", "10.216.11")
+    try:
+        site.localhosts("create")
+        site.make_project()
+        result = GpuSite(site, images(site.folder), {"gpu-1": False, "gpu-2": True})
+        result.prepare()
+        yield result
+    finally:
+        site.localhosts("delete")
+
+
+@pytest.fixture(scope="module")
+def before(made: GpuSite) -> dict[str, list[str]]:
+    """What is on the hosts before the first `up`."""
+    return {name: made.site.traces(name) for name in made.site.names}
+
+
+@pytest.fixture(scope="module")
+def cluster(made: GpuSite, before: dict[str, list[str]]) -> GpuCluster:
+    """The cluster with one GPU, on the agent."""
+    made.up()
+    result = GpuCluster(made.site)
+    result.until(lambda: result.allocatable("gpu-2") == "1", result.events)
+    return result
+
+
+def _started(made: GpuSite, name: str) -> str:
+    return made.site.ssh(name, "systemctl show -p ActiveEnterTimestampMonotonic k3s k3s-agent")
+
+
+def test_cdi_is_on_where_the_gpus_are_and_nowhere_else(made: GpuSite, cluster: GpuCluster) -> None:
+    shown = made.site.ssh("gpu-2", f"cat {TEMPLATE}; grep -c enable_cdi {TEMPLATE.removesuffix('.tmpl')}")
+    assert 'template "base"' in shown
+    assert shown.endswith("\n1\n")
+    assert made.site.ssh("gpu-1", f"ls {TEMPLATE} 2>/dev/null || true") == ""
+    assert cluster.allocatable("gpu-1") == "0"
+
+
+@pytest.mark.parametrize(("image", "runtime"), [("see", None), ("see-wasm", "wasm")])
+def test_a_pod_sees_device_variable_and_library(
+    made: GpuSite, cluster: GpuCluster, image: str, runtime: str | None
+) -> None:
+    cluster.run(image, made.images[image], runtime)
+    cluster.running(image)
+    seen = cluster.seen(image)
+    print(f"\n{image}: {seen}")
+    cluster.stop(image)
+    assert seen["variable"] == "gpu0"
+    assert seen["enabled"] == "true"
+    assert seen["library"] == LIBRARY[image]
+    assert seen["nodes"]["/dev/nvidia0"]["written"] == "yes"
+
+
+def test_the_second_pod_for_one_gpu_waits(made: GpuSite, cluster: GpuCluster) -> None:
+    cluster.run("first", made.images["see"])
+    cluster.running("first")
+    cluster.run("second", made.images["see-wasm"], "wasm")
+    reason = cluster.refusal("second")
+    print(f"\n{reason}")
+    assert "Insufficient nvidia.com/gpu" in reason
+    cluster.stop("first")
+    cluster.running("second")
+    cluster.stop("second")
+
+
+def test_four_pods_share_a_gpu_and_the_fifth_waits(made: GpuSite, cluster: GpuCluster) -> None:
+    """Sharing is a change of the DaemonSet alone: no K3s is restarted."""
+    started = {name: _started(made, name) for name in made.site.names}
+    made.up(replicas=4)
+    cluster.until(lambda: cluster.allocatable("gpu-2") == "4", cluster.events)
+    names = [f"share-{number}" for number in range(4)]
+    for number, name in enumerate(names):
+        image, runtime = ("see-wasm", "wasm") if number % 2 else ("see", None)
+        cluster.run(name, made.images[image], runtime)
+    cluster.running(*names)
+    cluster.run("fifth", made.images["see"])
+    assert "Insufficient nvidia.com/gpu" in cluster.refusal("fifth")
+    cluster.stop(*names, "fifth")
+    assert {name: _started(made, name) for name in made.site.names} == started
+
+
+def test_an_ill_gpu_is_not_given_away(made: GpuSite, cluster: GpuCluster) -> None:
+    """A second host gets GPUs, which restarts K3s there alone; then the first host's GPU falls ill."""
+    started = _started(made, "gpu-2")
+    made.gpus["gpu-1"] = True
+    made.up()
+    assert _started(made, "gpu-2") == started
+    for node in made.site.names:
+        cluster.until(lambda node=node: cluster.allocatable(node) == "1", cluster.events)  # type: ignore[misc]
+    cluster.run("before", made.images["see"], node="gpu-2")
+    cluster.running("before")
+    made.site.ssh("gpu-2", f"echo gpu0 >{UNHEALTHY}")
+    cluster.until(lambda: cluster.allocatable("gpu-2") == "0", cluster.events)
+    # Kubernetes leaves the running pod alone; what replaces it goes where a GPU is well.
+    assert cluster.phases()["before"] == "Running"
+    cluster.stop("before")
+    cluster.run("moved", made.images["see"])
+    cluster.running("moved")
+    assert cluster.node("moved") == "gpu-1"
+    cluster.run("nowhere", made.images["see"])
+    assert "Insufficient nvidia.com/gpu" in cluster.refusal("nowhere")
+    made.site.ssh("gpu-2", f"rm {UNHEALTHY}")
+    cluster.running("nowhere")
+    assert cluster.node("nowhere") == "gpu-2"
+    cluster.stop("moved", "nowhere")
+
+
+def test_a_second_up_changes_nothing(made: GpuSite, cluster: GpuCluster) -> None:
+    assert re.search(r"Resources:\s+\d+ unchanged\s+Duration", made.up())
+
+
+def test_cdi_goes_with_the_gpus_and_destroy_leaves_the_hosts_as_they_were(
+    made: GpuSite, cluster: GpuCluster, before: dict[str, list[str]]
+) -> None:
+    made.gpus["gpu-1"] = False
+    made.up()
+    assert made.site.ssh("gpu-1", f"ls {TEMPLATE} 2>/dev/null || true") == ""
+    gone = made.site.pulumi("destroy", "--yes", "--skip-preview")
+    assert gone.returncode == 0, gone.stdout + gone.stderr
+    for name in made.site.names:
+        assert sorted(set(made.site.traces(name)) ^ set(before[name])) == []
