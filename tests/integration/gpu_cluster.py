@@ -98,7 +98,7 @@ class GpuCluster:
             "env": [{"name": "GPU_ENABLED", "value": "true"}],
             "resources": {
                 "requests": {"cpu": "50m", "memory": "64Mi"} | gpu,
-                # The interpreter takes far more memory for a module of Go than a Linux program does.
+                # Ample: what an interpreted module of Go needs was not measured.
                 "limits": {"cpu": "1", "memory": "1Gi"} | gpu,
             },
         }
