@@ -286,7 +286,8 @@ def test_packages_that_do_not_do_are_named_and_taken_off(
     text = refused(site, limit_s=120)
     assert f"error: host {agent}: " in text
     assert PACKAGE_FAULTS[name] in text
-    assert site.ssh(agent, "ls /usr/local/bin").split() == []
+    # WasmEdge goes its own way beside the packages; K3s waits for both.
+    assert "k3s" not in site.ssh(agent, "ls /usr/local/bin").split()
     gone = site.pulumi("destroy", "--yes", "--skip-preview")
     assert gone.returncode == 0, gone.stdout + gone.stderr
     untouched(site, before)
