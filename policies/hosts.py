@@ -96,6 +96,12 @@ def _command_lines(resource: Resource) -> Iterator[tuple[str, Any]]:
             yield name, line
 
 
+def _scripts(resource: Resource) -> Iterator[tuple[str, Any]]:
+    """What is run: the command lines, and what they may read from standard input."""
+    yield from _command_lines(resource)
+    yield "stdin", resource.inputs.get("stdin")
+
+
 def check_secret(resource: Resource, settings: Settings) -> Iterator[Finding]:
     """No secret stands in a command line, where every user of the host can read it in the process list.
 
@@ -171,7 +177,7 @@ def check_artifact(resource: Resource, settings: Settings) -> Iterator[Finding]:
             found = "is missing" if not value else f"is {value!r}, not 64 hexadecimal digits"
             yield Finding("sha256", found, "write what `sha256sum FILE` prints")
         return
-    for name, line in [*_command_lines(resource), ("stdin", resource.inputs.get("stdin"))]:
+    for name, line in _scripts(resource):
         if not isinstance(line, str):
             continue
         if match := _PIPED.search(line):
@@ -224,7 +230,7 @@ def check_k3s(resource: Resource, settings: K3sSettings) -> Iterator[Finding]:
         if resource.inputs.get("artifact") == "k3s":
             yield from _allowed(resource.inputs.get("version"), "version", settings)
         return
-    for name, line in [*_command_lines(resource), ("stdin", resource.inputs.get("stdin"))]:
+    for name, line in _scripts(resource):
         for match in _K3S_VERSION.finditer(line) if isinstance(line, str) else ():
             if "$" not in match[1]:
                 yield from _allowed(match[1], name, settings)

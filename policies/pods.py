@@ -65,11 +65,6 @@ class Container:
         name = self.fields.get("name")
         return name if isinstance(name, str) and name else "(unnamed)"
 
-    @property
-    def is_sidecar(self) -> bool:
-        """Whether it is an init container that goes on running (kubernetes.io: "Sidecar Containers")."""
-        return self.group == "initContainers" and self.fields.get("restartPolicy") == "Always"
-
 
 @dataclass(frozen=True)
 class Pod:
