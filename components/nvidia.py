@@ -29,6 +29,10 @@ _RESOURCES = {
     "requests": {"cpu": "10m", "memory": "32Mi"},
     "limits": {"cpu": "100m", "memory": "128Mi"},
 }
+_MPS_RESOURCES = {
+    "requests": {"cpu": "50m", "memory": "128Mi"},
+    "limits": {"cpu": "1", "memory": "1Gi"},
+}
 _ALL_GPUS = {"NVIDIA_VISIBLE_DEVICES": "all", "NVIDIA_DRIVER_CAPABILITIES": "compute,utility"}
 
 
@@ -64,10 +68,13 @@ class Mps:
     Args:
         replicas: pods on one GPU, 2 or more.
         rename: the resource is then called nvidia.com/gpu.shared.
+        resources: requests and limits of each container of NVIDIA's daemon, MPS' servers included; ample,
+            as what they need was not measured.
     """
 
     replicas: int
     rename: bool = False
+    resources: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: _MPS_RESOURCES)
 
     def config(self) -> dict[str, object]:
         """As the plugin's config file has it."""
@@ -90,7 +97,7 @@ class NvidiaRuntimeArgs:
         driver_root: where the driver lies on the host.
         node_selector: labels of the nodes that it runs on.
         tolerations: taints that it bears.
-        resources: requests and limits of each of its containers.
+        resources: requests and limits of its container.
     """
 
     image: str
@@ -148,11 +155,15 @@ class NvidiaRuntime(pulumi.ComponentResource):
         self._config = self._config_map()
         self._daemon_set(PLUGIN, self._plugin_pod())
         if isinstance(args.sharing, Mps):
-            self._daemon_set(f"{PLUGIN}-mps-control-daemon", self._mps_pod())
+            self._daemon_set(f"{PLUGIN}-mps-control-daemon", self._mps_pod(args.sharing))
         self.register_outputs({})
 
-    def _labels(self, name: str) -> dict[str, str]:
+    def _selector(self, name: str) -> dict[str, str]:
         return {"app.kubernetes.io/name": name, "app.kubernetes.io/instance": self._name}
+
+    def _metadata(self, name: str, part: str) -> dict[str, Any]:
+        labels = self._selector(part) | {"app.kubernetes.io/managed-by": "pulumi"}
+        return {"name": name, "namespace": NAMESPACE, "labels": labels}
 
     def _config_map(self) -> pulumi.Input[str] | None:
         if self._args.config is None:
@@ -160,14 +171,14 @@ class NvidiaRuntime(pulumi.ComponentResource):
         name = f"{PLUGIN}-configs"
         made = k8s.core.v1.ConfigMap(
             f"{self._name}-config",
-            metadata={"name": name, "namespace": NAMESPACE, "labels": self._labels(PLUGIN)},
+            metadata=self._metadata(name, PLUGIN),
             data={"config.yaml": self._args.config},
             opts=self._opts,
         )
         return known_name(name, made)
 
     def _daemon_set(self, name: str, pod: dict[str, Any]) -> None:
-        labels = self._labels(name)
+        labels = self._selector(name)
         metadata: dict[str, Any] = {"labels": labels}
         if self._args.config:
             # The plugin reads its config once, at its start.
@@ -176,9 +187,10 @@ class NvidiaRuntime(pulumi.ComponentResource):
             }
         k8s.apps.v1.DaemonSet(
             self._name if name == PLUGIN else f"{self._name}-mps",
-            metadata={"name": name, "namespace": NAMESPACE, "labels": labels},
+            metadata=self._metadata(name, name),
             spec={
                 "selector": {"match_labels": labels},
+                "update_strategy": {"type": "RollingUpdate"},
                 "template": {"metadata": metadata, "spec": self._common() | pod},
             },
             opts=self._opts,
@@ -202,7 +214,7 @@ class NvidiaRuntime(pulumi.ComponentResource):
             {"name": "mps-root", "mount_path": "/mps"},
         ]
         volumes: list[dict[str, Any]] = [
-            {"name": "mps-shm", "host_path": {"path": f"{MPS_ROOT}/shm", "type": "DirectoryOrCreate"}},
+            {"name": "mps-shm", "host_path": {"path": f"{MPS_ROOT}/shm"}},
             {"name": "mps-root", "host_path": {"path": MPS_ROOT, "type": "DirectoryOrCreate"}},
         ]
         if self._config is not None:
@@ -243,11 +255,11 @@ class NvidiaRuntime(pulumi.ComponentResource):
             return {"capabilities": {"add": ["SYS_ADMIN"]}}
         return {"allow_privilege_escalation": False, "capabilities": {"drop": ["ALL"]}}
 
-    def _mps_pod(self) -> dict[str, Any]:
+    def _mps_pod(self, sharing: Mps) -> dict[str, Any]:
         """NVIDIA's daemon that runs MPS on each node; it must be privileged."""
         args = self._args
         mounts, volumes = self._shared()
-        base = {"image": args.image, "resources": args.resources, "security_context": {"privileged": True}}
+        base = {"image": args.image, "resources": sharing.resources, "security_context": {"privileged": True}}
         shared_memory = base | {
             "name": "mps-control-daemon-mounts",
             "command": ["mps-control-daemon", "mount-shm"],
@@ -255,18 +267,21 @@ class NvidiaRuntime(pulumi.ComponentResource):
                 {"name": "mps-root", "mount_path": "/mps", "mount_propagation": "Bidirectional"}
             ],
         }
-        node = {"name": "NODE_NAME", "value_from": {"field_ref": {"field_path": "spec.nodeName"}}}
+        field_ref = {"api_version": "v1", "field_path": "spec.nodeName"}
+        node = {"name": "NODE_NAME", "value_from": {"field_ref": field_ref}}
         settings = _ALL_GPUS | {
             "MIG_STRATEGY": args.mig_strategy,
             "CONFIG_FILE": args.environment()["CONFIG_FILE"],
         }
         daemon = base | {
             "name": "mps-control-daemon-ctr",
+            "image_pull_policy": "IfNotPresent",
             "command": ["mps-control-daemon"],
             "env": [node, *({"name": key, "value": value} for key, value in sorted(settings.items()))],
             "volume_mounts": mounts,
         }
         return {
+            # The MPS server finds its own id by /proc/self (k8s-device-plugin, pull request 1045).
             "host_pid": True,
             "init_containers": [shared_memory],
             "containers": [daemon],
