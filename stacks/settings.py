@@ -237,6 +237,11 @@ class Settings(Model):
                 raise ValueError(f"services: two have the same {key}: give each its own")
         if self.nvidia.enabled and not self.nvidia.device_plugin_image:
             raise ValueError("nvidia.devicePluginImage: missing: name the plugin's image by digest")
+        if self.nvidia.enabled and "runtimes" in self.cluster.disable:
+            raise ValueError(
+                "cluster.disable: has runtimes, K3s' RuntimeClasses, and the device plugin needs nvidia: "
+                "take it out, or set nvidia.enabled: false"
+            )
         offered = self.nvidia.enabled and any(host.gpu for host in self.hosts)
         for index, service in enumerate(self.services):
             if service.gpu and not offered:

@@ -52,6 +52,12 @@ def test_a_shared_gpu_has_the_memory_of_all_its_pods(by: str) -> None:
     assert (type(sharing), sharing.replicas) == ({"time-slicing": TimeSlicing, "mps": Mps}[by], 4)
 
 
+def test_the_plugins_runtime_class_cannot_be_left_out() -> None:
+    text = _refused(_dev(cluster={"disable": ["traefik", "runtimes"]}))
+    assert "cluster.disable: has runtimes, K3s' RuntimeClasses, and the device plugin needs nvidia" in text
+    assert parse(_dev()).cluster.disable == ["traefik", "local-storage"], "without it there is no error"
+
+
 def test_an_exclusive_service_on_shared_gpus_is_refused() -> None:
     shared = {"sharing": {"by": "time-slicing", "replicas": 4}}
     text = _refused(_dev(nvidia=NVIDIA | shared))
