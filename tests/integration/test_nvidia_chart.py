@@ -41,7 +41,7 @@ def facts(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:
 
 def written(inputs: dict[str, Any]) -> Facts:
     """An object as the record writes it."""
-    result = {"made": True}
+    result: Facts = {"made": True}
     for path, value in facts(inputs):
         short = path.replace("spec.template.metadata", "pod.metadata").replace("spec.template.spec", "pod")
         if path.startswith("data."):
