@@ -48,6 +48,8 @@ def runtimes(site: Site, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
     wasm = site.settings.wasmedge
     if site.settings.nvidia.enabled:
         edge.NvidiaRuntime("nvidia", site.nvidia_args(), opts)
+    if metrics := site.dcgm_args():
+        edge.DcgmExporter("dcgm-exporter", metrics, opts)
     args = edge.WasmEdgeRuntimeArgs("wasm", wasm.overhead_memory, wasm.overhead_cpu)
     if site.admission:
         edge.AdmissionPolicies("admission", edge.AdmissionPoliciesArgs(site.admission), opts)

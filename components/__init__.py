@@ -2,6 +2,7 @@
 
 from components.admission import AdmissionPolicies, AdmissionPoliciesArgs
 from components.artifact import Artifact, ArtifactArgs
+from components.dcgm import DcgmExporter, DcgmExporterArgs
 from components.gpu import GpuHost, GpuHostArgs, GpuPackages
 from components.host import EdgeHost, EdgeHostArgs, prepare
 from components.inference import InferenceService, InferenceServiceArgs
@@ -16,6 +17,8 @@ __all__ = [
     "AdmissionPoliciesArgs",
     "Artifact",
     "ArtifactArgs",
+    "DcgmExporter",
+    "DcgmExporterArgs",
     "EdgeHost",
     "EdgeHostArgs",
     "GpuHost",

@@ -21,10 +21,11 @@ PLUGIN = "nvidia-device-plugin"
 MPS_ROOT = "/run/nvidia/mps"
 _SOCKETS = "/var/lib/kubelet/device-plugins"
 _CDI = "/var/run/cdi"
-_TOLERATIONS = (
+TOLERATIONS = (
     {"key": "CriticalAddonsOnly", "operator": "Exists"},
     {"key": RESOURCE, "operator": "Exists", "effect": "NoSchedule"},
 )
+"""Taints that what belongs to each node with a GPU bears, as in NVIDIA's charts."""
 _RESOURCES = {
     "requests": {"cpu": "10m", "memory": "32Mi"},
     "limits": {"cpu": "100m", "memory": "128Mi"},
@@ -109,7 +110,7 @@ class NvidiaRuntimeArgs:
     device_id_strategy: Literal["uuid", "index"] = "uuid"
     driver_root: str = "/"
     node_selector: Mapping[str, str] = field(default_factory=lambda: NODE_LABEL)
-    tolerations: Sequence[Mapping[str, str]] = _TOLERATIONS
+    tolerations: Sequence[Mapping[str, str]] = TOLERATIONS
     resources: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: _RESOURCES)
 
     def __post_init__(self) -> None:

@@ -40,6 +40,31 @@ class SharingSettings(Model):
     replicas: int = Field(ge=2, description="Pods on one GPU: each nvidia.com/gpu is then such a share.")
 
 
+class DcgmExporterSettings(Model):
+    """Metrics of the GPUs for Prometheus."""
+
+    enabled: bool = Field(default=False, description="Run NVIDIA's dcgm-exporter beside the device plugin.")
+    image: str | None = Field(
+        default=None, pattern=r"@sha256:[0-9a-f]{64}$", description="NVIDIA's dcgm-exporter by digest."
+    )
+    profiling: bool = Field(
+        default=False,
+        description="Add DCGM's profiling fields (DCGM_FI_PROF_...). The exporter is then root with "
+        "SYS_ADMIN, which the policy pack refuses without an exception.",
+    )
+    per_pod: bool = Field(
+        default=False,
+        description="Say in each metric which pod has the GPU. The exporter is then root and mounts the "
+        "kubelet's pod-resources, which the policy pack refuses without an exception.",
+    )
+
+    @model_validator(mode="after")
+    def _has_an_image(self) -> Self:
+        if self.enabled and not self.image:
+            raise ValueError("image: missing: name the exporter's image by digest")
+        return self
+
+
 class NvidiaSettings(Model):
     """GPUs."""
 
@@ -75,6 +100,16 @@ class NvidiaSettings(Model):
         "driver, toolkit and what they need. Driver and toolkit are then checked after their installation, "
         "before K3s; left out: the host brings them.",
     )
+
+    dcgm_exporter: DcgmExporterSettings = Field(
+        default=DcgmExporterSettings(), description="Metrics of the GPUs for Prometheus."
+    )
+
+    @model_validator(mode="after")
+    def _exports_what_it_runs(self) -> Self:
+        if self.dcgm_exporter.enabled and not self.enabled:
+            raise ValueError("dcgmExporter.enabled: true with enabled: false: set both, or neither")
+        return self
 
     @field_validator("cuda_version")
     @classmethod

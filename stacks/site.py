@@ -9,7 +9,15 @@ from typing import Any
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env
 
-from components import EdgeHost, EdgeHostArgs, GpuHostArgs, K3sClusterArgs, NodeArgs, NvidiaRuntimeArgs
+from components import (
+    DcgmExporterArgs,
+    EdgeHost,
+    EdgeHostArgs,
+    GpuHostArgs,
+    K3sClusterArgs,
+    NodeArgs,
+    NvidiaRuntimeArgs,
+)
 from components.inference import Autoscaling
 from components.nvidia import NODE_LABEL as GPU_LABEL
 from components.nvidia import Mps, TimeSlicing
@@ -55,6 +63,13 @@ class Site:
         elif nvidia.sharing:
             sharing = TimeSlicing(nvidia.sharing.replicas, refuse_several=True)
         return NvidiaRuntimeArgs(str(nvidia.device_plugin_image), sharing=sharing)
+
+    def dcgm_args(self) -> DcgmExporterArgs | None:
+        """The settings of the GPUs' metrics in the component's form; None: there are none."""
+        wanted = self.settings.nvidia.dcgm_exporter
+        if not wanted.enabled:
+            return None
+        return DcgmExporterArgs(str(wanted.image), profiling=wanted.profiling, per_pod=wanted.per_pod)
 
     def gpu_args(self, host: EdgeHost, installed: pulumi.Input[str] | None = None) -> GpuHostArgs:
         """What the host's GPUs must offer: Kubernetes may give any service any of them.

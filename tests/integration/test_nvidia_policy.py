@@ -14,6 +14,7 @@ from tests.policy.world import Engine, Images, write_index
 
 DIGEST = "07e5c3a1" * 8
 PLUGIN = f"edge.local/nvidia/k8s-device-plugin@sha256:{DIGEST}"
+EXPORTER = f"edge.local/nvidia/dcgm-exporter@sha256:{DIGEST}"
 
 
 class GpuStack:
@@ -44,15 +45,15 @@ class GpuStack:
         config = ["--policy-pack-config", str(self.settings)]
         return self.site.pulumi("preview", "--color=never", "--policy-pack", "policies", *config)
 
-    def declared(self) -> list[dict[str, Any]]:
-        """The type, name and inputs of each Kubernetes object of the preview."""
+    def declared(self, component: str) -> list[dict[str, Any]]:
+        """The type, name and inputs of each object of a component."""
         done = self.site.pulumi("preview", "--json")
         assert done.returncode == 0, done.stdout + done.stderr
         states = [step["newState"] for step in json.loads(done.stdout)["steps"]]
         return [
             {"type": each["type"], "name": each["urn"].rsplit("::", 1)[1], "inputs": each["inputs"]}
             for each in states
-            if each["type"].startswith("kubernetes:")
+            if each.get("parent", "").endswith(f"::{component}") and each["type"].startswith("kubernetes:")
         ]
 
 
@@ -68,7 +69,7 @@ def mps(stack: GpuStack) -> dict[str, Any]:
     done = stack.preview()
     assert done.returncode == 0, done.stdout + done.stderr
     assert "[mandatory]" not in done.stdout
-    (found,) = (each for each in stack.declared() if each["name"] == "nvidia-mps")
+    (found,) = (each for each in stack.declared("nvidia") if each["name"] == "nvidia-mps")
     return found
 
 
@@ -94,3 +95,52 @@ def test_the_mps_daemon_passes_by_its_name_alone(
     for wanted in ("hostPID is true", "privileged is true", "/run/nvidia/mps, a folder of the node"):
         assert (wanted in output) == refused, output
     assert ("livenessProbe is missing" in output) == refused
+
+
+def test_the_exporter_passes_without_an_exception(stack: GpuStack) -> None:
+    stack.configure(dcgmExporter={"enabled": True, "image": EXPORTER})
+    done = stack.preview()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[mandatory]" not in done.stdout
+    made = {each["type"].rsplit(":", 1)[1]: each["inputs"] for each in stack.declared("dcgm-exporter")}
+    pod = made["DaemonSet"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["runtimeClassName"] == "nvidia"
+    assert pod["nodeSelector"] == {"edge.inference/gpu": "nvidia"}
+    assert [list(volume) for volume in pod["volumes"]] == [["configMap", "name"]], "nothing of the node"
+    assert container["image"] == EXPORTER
+    assert container["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert {each["name"]: each.get("value") for each in container["env"]} == {
+        "DCGM_EXPORTER_KUBERNETES": "false",
+        "DCGM_EXPORTER_LISTEN": ":9400",
+        "NODE_NAME": None,
+    }
+    counters = made["ConfigMap"]["data"]["counters.csv"]
+    assert "DCGM_FI_DEV_GPU_UTIL, gauge, " in counters
+    assert "DCGM_FI_PROF_" not in counters, "DCGM gives them to root alone, and ends without them"
+    assert made["Service"]["metadata"]["annotations"]["prometheus.io/port"] == "9400"
+    selector = made["DaemonSet"]["spec"]["selector"]["matchLabels"]
+    assert made["Service"]["spec"]["selector"] == selector
+    assert made["NetworkPolicy"]["spec"]["podSelector"] == {"matchLabels": selector}
+    assert made["NetworkPolicy"]["spec"]["ingress"] == [{"ports": [{"port": 9400, "protocol": "TCP"}]}]
+
+
+@pytest.mark.parametrize(
+    ("setting", "refusals"),
+    [
+        ("profiling", ("capabilities.add holds SYS_ADMIN", "runAsUser is 0, which is root")),
+        ("perPod", ("hostPath.path is /var/lib/kubelet/pod-resources", "runAsUser is 0, which is root")),
+    ],
+)
+def test_what_the_exporter_needs_for_more_is_refused(
+    stack: GpuStack, setting: str, refusals: tuple[str, ...]
+) -> None:
+    """Whoever wants it writes an exception, with a name and an end."""
+    stack.configure(dcgmExporter={"enabled": True, "image": EXPORTER, setting: True})
+    done = stack.preview()
+    assert done.returncode != 0
+    for text in refusals:
+        assert "pod-security  (kubernetes:apps/v1:DaemonSet: dcgm-exporter)" in done.stdout
+        assert text in done.stdout
+    assert "DaemonSet: nvidia)" not in done.stdout

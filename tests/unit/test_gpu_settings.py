@@ -58,6 +58,20 @@ def test_the_plugins_runtime_class_cannot_be_left_out() -> None:
     assert parse(_dev()).cluster.disable == ["traefik", "local-storage"], "without it there is no error"
 
 
+def test_the_exporter_needs_an_image_and_the_plugin() -> None:
+    image = "r/e@sha256:" + "07e5c3a1" * 8
+    assert "nvidia.dcgmExporter: image: missing" in _refused(
+        _dev(nvidia=NVIDIA | {"dcgmExporter": {"enabled": True}})
+    )
+    alone = {"dcgmExporter": {"enabled": True, "image": image}}
+    assert "nvidia: dcgmExporter.enabled: true with enabled: false" in _refused(_dev(nvidia=alone))
+    settings = parse(_dev(nvidia=NVIDIA | alone))
+    args = Site(settings, {}, {}, {}, {}, []).dcgm_args()
+    assert args is not None
+    assert (args.image, args.profiling, args.per_pod) == (image, False, False)
+    assert Site(parse(_dev(nvidia=NVIDIA)), {}, {}, {}, {}, []).dcgm_args() is None
+
+
 def test_an_exclusive_service_on_shared_gpus_is_refused() -> None:
     shared = {"sharing": {"by": "time-slicing", "replicas": 4}}
     text = _refused(_dev(nvidia=NVIDIA | shared))
