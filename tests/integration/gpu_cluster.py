@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import time
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
-from kubernetes import client, config
+from kubernetes import client, config, utils
 
 from components.nvidia import RESOURCE
 from tests.integration.equipment import Image
@@ -83,6 +84,14 @@ class GpuCluster:
         found = yaml.safe_load(site.ssh(server, "cat /etc/rancher/k3s/k3s.yaml"))
         found["clusters"][0]["cluster"]["server"] = f"https://{site.subnet}.11:6443"
         self.core = client.CoreV1Api(config.new_client_from_config_dict(found))
+
+    def create(self, manifest: dict[str, Any], **options: Any) -> str | None:
+        """Creates an object and returns why not; None when it is taken."""
+        try:
+            utils.create_from_dict(self.core.api_client, copy.deepcopy(manifest), **options)
+        except utils.FailToCreateError as error:
+            return str(json.loads(error.api_exceptions[0].body)["message"])
+        return None
 
     def allocatable(self, node: str) -> str:
         """How many GPUs or shares the scheduler may give away on a node."""

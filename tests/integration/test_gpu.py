@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from kubernetes import client
 
+from policies.admission import manifests
 from tests.integration.equipment import images
 from tests.integration.gpu_cluster import GpuCluster, GpuSite
+from tests.integration.gpu_stack import EXPORTER, GpuStack
 from tests.integration.local_site import LocalSite
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="local hosts need root: run the tests with sudo")
 TEMPLATE = "/var/lib/rancher/k3s/agent/etc/containerd/config.toml.tmpl"
+RULE = "edge-inference-pod-security"
 UNHEALTHY = "/var/run/cdi/made-up.unhealthy"
 
 LIBRARY = {
@@ -88,6 +93,44 @@ def test_the_second_pod_for_one_gpu_waits(made: GpuSite, cluster: GpuCluster) ->
     cluster.stop("first")
     cluster.running("second")
     cluster.stop("second")
+
+
+def test_the_api_server_takes_nvidias_objects_and_the_policies_know_them(
+    cluster: GpuCluster, tmp_path: Path
+) -> None:
+    """K3s has the plugin's class; kube-system is not exempt here, so that the policies' exceptions count."""
+    classes = client.NodeV1Api(cluster.core.api_client).list_runtime_class().items
+    assert {"nvidia", "nvidia-experimental", "wasm", "wasmedge"} <= {each.metadata.name for each in classes}
+    stack = GpuStack(tmp_path)
+    stack.configure(sharing={"by": "mps", "replicas": 2}, dcgmExporter={"enabled": True, "image": EXPORTER})
+    made = [*stack.declared("nvidia"), *stack.declared("dcgm-exporter")]
+    objects = {each["name"]: each["inputs"] for each in made if each["type"].endswith(":DaemonSet")}
+    daemon, exporter = objects["nvidia-mps"], objects["dcgm-exporter"]
+    stack.configure(dcgmExporter={"enabled": True, "image": EXPORTER, "profiling": True})
+    (profiling,) = (
+        each["inputs"] for each in stack.declared("dcgm-exporter") if each["type"].endswith(":DaemonSet")
+    )
+    assert cluster.create(profiling, dry_run="All") is None, "the API server itself has nothing against it"
+    policies = [each for each in manifests("test", exempt_namespaces=()) if each["metadata"]["name"] == RULE]
+    for policy in policies:
+        assert cluster.create(policy) is None
+    renamed = daemon | {"metadata": daemon["metadata"] | {"name": "other-mps-control-daemon"}}
+    try:
+        cluster.until(lambda: cluster.create(renamed, dry_run="All") is not None, lambda: "not in force")
+        said = cluster.create(renamed, dry_run="All")
+        print(f"\n{said}")
+        assert "pod-security: hostPID is refused" in str(said)
+        assert "other than none may not be added" in str(cluster.create(profiling, dry_run="All"))
+        assert cluster.create(daemon, dry_run="All") is None
+        assert cluster.create(exporter, dry_run="All") is None
+    finally:
+        admission = client.AdmissionregistrationV1Api(cluster.core.api_client)
+        for policy in policies:
+            name = policy["metadata"]["name"]
+            if policy["kind"] == "ValidatingAdmissionPolicy":
+                admission.delete_validating_admission_policy(name)
+            else:
+                admission.delete_validating_admission_policy_binding(name)
 
 
 def test_four_pods_share_a_gpu_and_the_fifth_waits(made: GpuSite, cluster: GpuCluster) -> None:
