@@ -3,11 +3,13 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 # Test files that run at a time; hosts mostly wait for each other, so that two keep two cores busy.
 LANES ?= 2
+STACK ?= local
+OUTPUT ?= .state/bundle-$(STACK).tar
 STARTED := $(shell date +%s)
 ELAPSED = $$(($$(date +%s) - $(STARTED))) s
 SCRIPTS := env.sh $(wildcard docs/*.sh toolchain/*.sh toolchain/*/build.sh localhosts/files/*.sh workloads/*.sh)
 
-.PHONY: help up down setup model table status test check bench bench-policy generate format hosts hosts-down
+.PHONY: help up down setup model table status test check bundle bench bench-policy generate format hosts hosts-down
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +42,9 @@ setup: ## fetch or build what is missing: Python environment, Pulumi, K3s, WasmE
 
 model: setup ## build, compile and sign the sample model's image
 	@. ./env.sh && $(PYTHON) -m workloads build
+
+bundle: model ## all that a site without internet needs for STACK (default local), signed: OUTPUT, a .tar or a folder
+	@. ./env.sh && $(PYTHON) -m bundle make --stack $(STACK) --output $(OUTPUT)
 
 status: ## nodes, pods and what runs them
 	@. ./env.sh && $(PYTHON) -m status

@@ -93,6 +93,20 @@ def verify_bundle(file: Path, digest: str, signer: Signer, trust: Trust, seconds
     return answer
 
 
+def verify_blob(file: Path, bundle: Path, key: Path, seconds: float) -> Answer:
+    """Verify that a Sigstore bundle is a key's signature of a file; nothing is asked of a server.
+
+    Args:
+        file: what was signed.
+        bundle: the signature.
+        key: the public key.
+        seconds: longest wait.
+    """
+    what = ["cosign", "verify-blob", "--new-bundle-format", f"--bundle={bundle}"]
+    trusted = [f"--key={key}", f"--trusted-root={_NO_SIGSTORE}", "--insecure-ignore-tlog=true"]
+    return _run([*what, *trusted, str(file)], seconds)[0]
+
+
 def _verify(target: Sequence[str], digest: str, signer: Signer, trust: Trust, seconds: float) -> Answer:
     command = ["cosign", "verify", "--check-claims=true", "--output=json", *_flags(signer, trust), *target]
     answer, output = _run(command, seconds)

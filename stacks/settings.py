@@ -69,6 +69,16 @@ class ArtifactSettings(Model):
     """Where the files come from."""
 
     manifest: str = Field(description="The artifact manifest, a path from the project's folder.")
+    public_key: str | None = Field(
+        default=None,
+        min_length=1,
+        description="File with the public key (cosign's) that the manifest must be signed with; its "
+        "signature lies beside it as <manifest>.sigstore.json. Left out: not signed, which staging and "
+        "prod refuse.",
+    )
+    architecture: Literal["amd64", "arm64"] = Field(
+        default="amd64", description="The hosts' processors; a manifest for others is refused."
+    )
 
 
 class MinimumSettings(Model):

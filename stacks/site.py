@@ -24,7 +24,7 @@ from components.nvidia import Mps, TimeSlicing
 from components.wasmedge import NODE_LABEL as WASM_LABEL
 from policies.admission import manifests
 from policies.config import ConfigError
-from stacks.manifest import Entry, load_manifest
+from stacks.manifest import Entry, UnsignedError, check_signature, load_manifest, wanted_artifacts
 from stacks.settings import (
     PROJECT,
     HostSettings,
@@ -34,9 +34,6 @@ from stacks.settings import (
     parse,
     read_file,
 )
-
-INSTALLED = ("k3s", "k3s-install", "k3s-images", "wasmedge-runtime")
-"""Artifacts every host gets."""
 
 
 @dataclass(frozen=True)
@@ -113,12 +110,7 @@ def load_site() -> Site:
         SettingsError: one line per problem, before any resource is declared.
     """
     settings = parse(_config_values())
-    wanted = {*INSTALLED, *(service.archive for service in settings.services if service.archive)}
-    if any(host.gpu for host in settings.hosts):
-        wanted |= set(settings.nvidia.packages)
-    artifacts, problems = load_manifest(
-        settings.artifacts.manifest, wanted, preview=pulumi.runtime.is_dry_run()
-    )
+    artifacts, problems = _artifacts(settings)
     hosts, images, memory = {}, {}, {}
     for index, host in enumerate(settings.hosts):
         try:
@@ -145,6 +137,29 @@ def autoscaling(service: ServiceSettings) -> Autoscaling | None:
     """The component's form of the setting."""
     scale = service.autoscaling
     return Autoscaling(scale.min_replicas, scale.max_replicas, scale.cpu_percent) if scale else None
+
+
+def _artifacts(settings: Settings) -> tuple[dict[str, Entry], list[str]]:
+    """The stack's artifacts and what is wrong with them; nothing is read of a manifest that is not signed."""
+    preview = pulumi.runtime.is_dry_run()
+    try:
+        check_signature(settings.artifacts, pulumi.get_stack())
+    except UnsignedError as error:
+        if not preview:
+            return {}, [str(error)]
+        _without(error)
+    except SettingsError as error:
+        return {}, [str(error)]
+    return load_manifest(
+        settings.artifacts.manifest,
+        wanted_artifacts(settings),
+        preview=preview,
+        architecture=settings.artifacts.architecture,
+    )
+
+
+def _without(error: SettingsError) -> None:
+    pulumi.warn(f"{error}; this preview goes on without it, an update will not")
 
 
 def _admission(settings: Settings) -> list[dict[str, Any]]:
@@ -194,7 +209,7 @@ def _key_file(path: str, setting: str) -> pulumi.Input[str]:
     except SettingsError as error:
         if not pulumi.runtime.is_dry_run():
             raise
-        pulumi.warn(f"{error}; this preview goes on without it, an update will not")
+        _without(error)
 
         async def given(value: Any) -> Any:
             return value

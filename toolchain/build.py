@@ -214,22 +214,17 @@ def install_plugins(parts: list[Part]) -> None:
             mark = home / "plugins" / f"resource-{name}-v{version}" / ".part"
             if mark.is_file() and mark.read_text() == part.found:
                 continue
-            program = part.output / "bin" / f"pulumi-resource-{name}"
-            subprocess.run(
-                [
-                    STATE / "bin/pulumi",
-                    "plugin",
-                    "install",
-                    "resource",
-                    name,
-                    f"v{version}",
-                    "--reinstall",
-                    "--file",
-                    program,
-                ],
-                check=True,
-                env=os.environ | {"PULUMI_HOME": str(home), "PULUMI_SKIP_UPDATE_CHECK": "true"},
-                stdout=subprocess.DEVNULL,
-            )
+            install_plugin(home, name, version, part.output / "bin" / f"pulumi-resource-{name}")
             mark.write_text(str(part.found))
             console.print(f"Pulumi plugin {name} v{version} installed")
+
+
+def install_plugin(home: Path, name: str, version: str, program: Path) -> None:
+    """Puts a resource plugin into a PULUMI_HOME by the pulumi of .state/bin."""
+    install = [str(STATE / "bin/pulumi"), "plugin", "install", "resource", name, f"v{version}"]
+    subprocess.run(
+        [*install, "--reinstall", "--file", program],
+        check=True,
+        env=os.environ | {"PULUMI_HOME": str(home), "PULUMI_SKIP_UPDATE_CHECK": "true"},
+        stdout=subprocess.DEVNULL,
+    )

@@ -57,16 +57,16 @@ class Release(BaseModel):
             Refused: the file's sum is another one.
         """
         wanted = self.pin()
-        download = folder / ".download"
-        found = _download(self.url, download, progress)
+        file = folder / ".download"
+        found = download(self.url, file, progress)
         if found != wanted:
-            download.unlink()
+            file.unlink()
             raise Refused(
                 f"{self.url}: sha256 found {found}, wanted {wanted}: do not use it; if the vendor says that "
                 f"the file was replaced, remove its line from {LOCK}"
             )
-        self._keep(download, folder)
-        download.unlink()
+        self._keep(file, folder)
+        file.unlink()
 
     def pin(self) -> str:
         """The file's sha256: from releases.lock, or else from the vendor's list, and then locked."""
@@ -120,8 +120,12 @@ def _open(url: str) -> Iterator[IO[bytes]]:
         raise Unavailable(f"{url}: {getattr(error, 'reason', error)}") from None
 
 
-def _download(url: str, target: Path, progress: Callable[[str], None]) -> str:
-    """Writes the file and returns its sha256."""
+def download(url: str, target: Path, progress: Callable[[str], None]) -> str:
+    """Writes what an https address gives to a file, and returns its sha256.
+
+    Raises:
+        Unavailable: the server or file is not there.
+    """
     digest = hashlib.sha256()
     with _open(url) as answer, target.open("wb") as out:
         total = int(getattr(answer, "headers", {}).get("Content-Length") or 0)

@@ -1,7 +1,8 @@
-"""Signs an image with the project's key pair and keeps image and signature as a layout on disk."""
+"""Signs with the project's key pair: an image, kept with its signature as a layout on disk; a file."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import socket
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from policies.cosign import verify_blob
 from policies.trust import Key, Trust
 from policies.verification import Question, forget, verify
 from toolchain.build import BuildError
@@ -70,6 +72,23 @@ def sign(name: str, digest: str, blobs: dict[str, bytes], layout: Path) -> bool:
     if problem := verify(question):
         raise BuildError(f"{name}@{digest} was signed, {problem.found}: {problem.fix}")
     return True
+
+
+def sign_file(file: Path) -> bytes:
+    """A file's signature by the project's key, as a Sigstore bundle; nothing goes to a public log.
+
+    It is made once for the same bytes and kept in .state: another one would differ, as ECDSA is randomised.
+
+    Raises:
+        BuildError: a program or the passphrase is missing, or cosign failed.
+    """
+    make_key()
+    kept = STATE / "signatures" / f"{hashlib.sha256(file.read_bytes()).hexdigest()}.json"
+    if not kept.is_file() or verify_blob(file, kept, PUBLIC_KEY, 30).verdict != "good":
+        kept.parent.mkdir(exist_ok=True)
+        flags = ["--tlog-upload=false", "--use-signing-config=false", "--new-bundle-format"]
+        _run("cosign", "sign-blob", "--yes", f"--key={KEY}", *flags, f"--bundle={kept}", str(file))
+    return kept.read_bytes()
 
 
 def make_key() -> None:

@@ -1,0 +1,1 @@
+"""Bundles: all that a site without internet needs for a stack, in one folder or tar, with a signature."""
