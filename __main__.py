@@ -15,11 +15,11 @@ def stage(site: Site, host: edge.EdgeHost, name: str) -> edge.Artifact:
     return edge.Artifact(f"{host.name}-{name}", args)
 
 
-def gpu_software(site: Site, host: edge.EdgeHost) -> edge.GpuHost:
+def gpu_software(site: Site, host: edge.EdgeHost, gpus: int) -> edge.GpuHost:
     """Installs NVIDIA's packages and checks what they made of the host."""
     files = [stage(site, host, name) for name in site.settings.nvidia.packages]
     packages = edge.GpuPackages(f"{host.name}-gpu-packages", host, files)
-    return edge.GpuHost(f"{host.name}-gpu-installed", site.gpu_args(host, packages.installed))
+    return edge.GpuHost(f"{host.name}-gpu-installed", site.gpu_args(host, gpus, packages.installed))
 
 
 def node(
@@ -38,7 +38,7 @@ def node(
         node_ip=wanted.node_ip or wanted.address,
         labels=site.labels(wanted),
         taints=wanted.taints,
-        gpu=wanted.gpu,
+        gpu=wanted.gpu > 0,
         after=[wasmedge.step, *after],
     )
 
@@ -90,15 +90,20 @@ def deploy(site: Site) -> None:
     settings = site.settings
     hosts = {name: edge.EdgeHost(name, args) for name, args in site.hosts.items()}
     gpus = {
-        wanted.name: edge.GpuHost(f"{wanted.name}-gpu", site.gpu_args(hosts[wanted.name]))
+        wanted.name: edge.GpuHost(f"{wanted.name}-gpu", site.gpu_args(hosts[wanted.name], wanted.gpu))
         for wanted in settings.hosts
         if wanted.gpu
     }
     edge.prepare(hosts.values(), [gpu.checked for gpu in gpus.values()])
     if settings.nvidia.packages:
-        gpus = {name: gpu_software(site, hosts[name]) for name in gpus}
+        gpus = {
+            wanted.name: gpu_software(site, hosts[wanted.name], wanted.gpu)
+            for wanted in settings.hosts
+            if wanted.gpu
+        }
+    cdi = {name: edge.GpuCdi(f"{name}-cdi", hosts[name], gpu.facts) for name, gpu in gpus.items()}
     nodes = [
-        node(site, wanted, hosts[wanted.name], [gpus[wanted.name].checked] if wanted.gpu else [])
+        node(site, wanted, hosts[wanted.name], [cdi[wanted.name].step] if wanted.gpu else [])
         for wanted in settings.hosts
     ]
     cluster = edge.K3sCluster("cluster", site.cluster_args(nodes))

@@ -3,7 +3,7 @@
 from components.admission import AdmissionPolicies, AdmissionPoliciesArgs
 from components.artifact import Artifact, ArtifactArgs
 from components.dcgm import DcgmExporter, DcgmExporterArgs
-from components.gpu import GpuHost, GpuHostArgs, GpuPackages
+from components.gpu import GpuCdi, GpuHost, GpuHostArgs, GpuPackages
 from components.host import EdgeHost, EdgeHostArgs, prepare
 from components.inference import InferenceService, InferenceServiceArgs
 from components.k3s import K3sCluster, K3sClusterArgs, NodeArgs
@@ -21,6 +21,7 @@ __all__ = [
     "DcgmExporterArgs",
     "EdgeHost",
     "EdgeHostArgs",
+    "GpuCdi",
     "GpuHost",
     "GpuHostArgs",
     "GpuPackages",

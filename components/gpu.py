@@ -27,6 +27,7 @@ class GpuHostArgs:
         driver_for: what needs that driver, for people: "CUDA 12.4".
         minimum_toolkit: least version of NVIDIA's container toolkit.
         memory_mib: least memory of each GPU, in MiB; 0: any.
+        gpus: least number of GPUs.
         packages: "": the host brings its software; "before": GpuPackages is still to install it, so that only
             the hardware is looked at; "after": it has.
         installed: what GpuPackages installed; another value checks again.
@@ -37,6 +38,7 @@ class GpuHostArgs:
     driver_for: str
     minimum_toolkit: str
     memory_mib: int = 0
+    gpus: int = 1
     packages: Literal["", "before", "after"] = ""
     installed: pulumi.Input[str] = ""
 
@@ -61,6 +63,7 @@ class GpuHost(pulumi.ComponentResource):
             "gpu.sh",
             args.host.target,
             {
+                "MINIMUM_GPUS": str(args.gpus),
                 "MINIMUM_DRIVER": args.minimum_driver,
                 "DRIVER_FOR": args.driver_for,
                 "MINIMUM_TOOLKIT": args.minimum_toolkit,
@@ -108,6 +111,46 @@ class GpuPackages(pulumi.ComponentResource):
         )
         self.installed = step.stdout
         self.register_outputs({"installed": self.installed})
+
+
+class GpuCdi(pulumi.ComponentResource):
+    """The CDI specification of a host's GPUs: written now, at each boot, and after a change of the driver.
+
+    NVIDIA's units `nvidia-cdi-refresh` are used where they are enabled (container toolkit 1.18 and newer);
+    else units of ours run `nvidia-ctk cdi generate`, and go at deletion with the file that they wrote.
+    Specifications in /etc/cdi stay the owner's. Source of calls, capabilities and watched files: NVIDIA's
+    nvidia-container-toolkit 1.17.8 and 1.18.0, cmd/nvidia-ctk/cdi and deployments/systemd.
+
+    Args:
+        host: the machine.
+        facts: what GpuHost found: the specification must have each of its GPUs, and its driver.
+
+    Outputs:
+        devices: CDI names of the GPUs, one a line: "nvidia.com/gpu=0".
+        step: the step; a node that needs the specification comes after it.
+    """
+
+    devices: pulumi.Output[str]
+    step: remote.Command
+
+    def __init__(
+        self,
+        name: str,
+        host: EdgeHost,
+        facts: pulumi.Input[str],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("edge:gpu:GpuCdi", name, None, opts)
+        self.step = host_step(
+            f"{name}-units",
+            "gpu-cdi.sh",
+            host.target,
+            {"FACTS": facts},
+            parent=self,
+            depends_on=[host.workspace],
+        )
+        self.devices = self.step.stdout
+        self.register_outputs({"devices": self.devices})
 
 
 def gpu_environment(env: Mapping[str, str]) -> dict[str, str]:

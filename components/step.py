@@ -37,6 +37,16 @@ def script_text(script: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def step_input(script: str, values: Mapping[str, str]) -> str:
+    """What a step reads on its standard input: its values, then its text."""
+    return "".join(f"{key}={shlex.quote(value)}\n" for key, value in values.items()) + script_text(script)
+
+
+def step_command(script: str, action: str) -> str:
+    """The command line of a step; the script's name is what a process list shows of it."""
+    return f"sh -c 'eval \"$(cat)\"' {script} {action}"
+
+
 def host_step(
     name: str,
     script: str,
@@ -64,18 +74,15 @@ def host_step(
         secret: what the step prints is a secret; it is neither logged nor shown.
         read_only: the step changes nothing, so nothing runs at deletion.
     """
-    text = script_text(script)
-    stdin = pulumi.Output.all(HOST=target.name, **values).apply(
-        lambda known: "".join(f"{key}={shlex.quote(value)}\n" for key, value in known.items()) + text
-    )
-    shell = "sh" if target.user == "root" else "sudo -n sh"
-    command = f"{shell} -c 'eval \"$(cat)\"' {script}"
+    stdin = pulumi.Output.all(HOST=target.name, **values).apply(lambda known: step_input(script, known))
+    sudo = "" if target.user == "root" else "sudo -n "
+    apply = sudo + step_command(script, "apply")
     return remote.Command(
         name,
         connection=target.connection,
-        create=f"{command} apply",
-        update=f"{command} apply",
-        delete=None if read_only else f"{command} remove",
+        create=apply,
+        update=apply,
+        delete=None if read_only else sudo + step_command(script, "remove"),
         stdin=stdin,
         add_previous_output_in_env=False,
         logging=remote.Logging.NONE if secret else remote.Logging.STDERR,

@@ -14,6 +14,8 @@ from localhosts.shell import LocalHostsError, say
 
 # Machine-wide, because namespaces and addresses are: another checkout's hosts are found here too.
 REGISTRY = Path("/run/edge-localhosts")
+# Beside the registry, which goes with the last fleet while other commands wait for the lock.
+_LOCK = Path("/run/edge-localhosts.lock")
 _PREFIX = re.compile(r"[a-z][a-z0-9]{0,10}")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,38}[a-z0-9]")
 
@@ -150,14 +152,14 @@ def check_names(prefix: str, subnet: str) -> None:
 @contextmanager
 def locked() -> Iterator[None]:
     """Hold the machine-wide lock; a second command waits until the first has ended."""
-    REGISTRY.mkdir(mode=0o755, exist_ok=True)
-    _forget_last_boot()
-    with (REGISTRY / "lock").open("w") as lock:
+    with _LOCK.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             say("another localhosts command is at work on this machine, waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
+        REGISTRY.mkdir(mode=0o755, exist_ok=True)
+        _forget_last_boot()
         yield
 
 
@@ -170,7 +172,7 @@ def _forget_last_boot() -> None:
     for entry in REGISTRY.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry)
-        elif entry.name != "lock":
+        else:
             entry.unlink()
     mark.write_text(boot)
 

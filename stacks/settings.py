@@ -48,9 +48,13 @@ class HostSettings(Model):
     host_key_file: str | None = Field(default=None, description="File with that line, instead of hostKey.")
     labels: dict[str, str] = Field(default={}, description="Further labels of the node.")
     taints: dict[str, str] = Field(default={}, description='Taints of the node, key: "value:Effect".')
-    gpu: bool = Field(
-        default=False,
-        description="The host has an NVIDIA GPU and its driver: checked before anything is changed.",
+    gpu: int = Field(
+        default=0,
+        ge=0,
+        strict=False,  # true and false become 1 and 0
+        json_schema_extra={"type": ["boolean", "integer"]},
+        description="How many NVIDIA GPUs, with their driver, the host has at least; true is 1. Checked "
+        "before anything is changed. No service's gpu.count can be more than the most that a host has.",
     )
     gone: bool = Field(
         default=False,
@@ -258,6 +262,14 @@ class Settings(Model):
                 raise ValueError(
                     f"services[{index}].gpu: {service.name} asks for a GPU, found no node that offers one: "
                     "set gpu: true on a host and nvidia.enabled: true, or leave gpu out"
+                )
+            most = max(host.gpu for host in self.hosts)
+            if service.gpu and service.gpu.count > most:
+                having = ", ".join(f"{host.name} {host.gpu}" for host in self.hosts if host.gpu)
+                raise ValueError(
+                    f"services[{index}].gpu.count: {service.name} wants {service.gpu.count} GPUs for each "
+                    f"pod, found hosts with {having}: lower it to {most}, or write the number of GPUs that a "
+                    "host has into hosts[].gpu"
                 )
             by = self.nvidia.sharing.by if self.nvidia.sharing else "exclusive"
             if service.gpu and service.gpu.sharing != by:

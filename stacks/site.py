@@ -68,11 +68,12 @@ class Site:
             return None
         return DcgmExporterArgs(str(wanted.image), profiling=wanted.profiling, per_pod=wanted.per_pod)
 
-    def gpu_args(self, host: EdgeHost, installed: pulumi.Input[str] | None = None) -> GpuHostArgs:
+    def gpu_args(self, host: EdgeHost, gpus: int, installed: pulumi.Input[str] | None = None) -> GpuHostArgs:
         """What the host's GPUs must offer: Kubernetes may give any service any of them.
 
         Args:
             host: the machine.
+            gpus: how many it has, as its setting says.
             installed: what was installed of nvidia.packages; None: they are still to be installed.
         """
         nvidia = self.settings.nvidia
@@ -84,6 +85,7 @@ class Site:
             driver,
             driver_for,
             nvidia.minimum_toolkit,
+            gpus=gpus,
             memory_mib=max(memory, default=0) * pods,
             packages="" if not nvidia.packages else "before" if installed is None else "after",
             installed="" if installed is None else installed,

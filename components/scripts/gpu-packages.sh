@@ -8,6 +8,12 @@ version_of() { dpkg-query -W -f '${db:Status-Status} ${Version}\n' "$1" 2>/dev/n
 purge() {
     for module in nvidia_uvm nvidia_drm nvidia_modeset nvidia; do modprobe -r -q "$module" 2>/dev/null || true; done
     dpkg --purge "$@" >&2 </dev/null
+    # The toolkit's package enables its units itself and leaves the links and their file behind.
+    if ! command -v nvidia-ctk >/dev/null; then
+        find /etc/systemd/system -xtype l -name 'nvidia-cdi-refresh.*' -delete
+        rm -f /var/run/cdi/nvidia.yaml
+        systemctl daemon-reload
+    fi
 }
 
 # Names in $wanted; files to install in $missing, their packages in $new; what is there already stays as it is.
@@ -28,6 +34,8 @@ plan() {
     done
 }
 
+remember() { for name in "$@"; do echo "$name"; done | sort -u | put "$record" 0644 || true; }
+
 drop_unwanted() {
     while read -r name; do
         case " $wanted " in *" $name "*) continue ;; esac
@@ -44,13 +52,15 @@ apply)
     plan
     drop_unwanted
     kept=$(for name in $wanted; do if grep -qx "$name" "$record"; then echo "$name"; fi; done)
-    for name in $kept $new; do echo "$name"; done | sort -u | put "$record" 0644 || true
+    # shellcheck disable=SC2086
+    remember $kept $new
     if [ -n "$missing" ]; then
         say "installing$new"
         # shellcheck disable=SC2086
         if ! dpkg --install --force-confold $missing >&2 </dev/null; then
             purge $new || true
-            echo "$kept" | put "$record" 0644 || true
+            # shellcheck disable=SC2086
+            remember $kept
             fail "dpkg refused$new, see above, and they were taken off again: add what they depend on to nvidia.packages"
         fi
     fi

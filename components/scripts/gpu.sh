@@ -1,7 +1,7 @@
 # Reads which NVIDIA GPUs the host has and whether pods could use them; changes nothing.
-# Values: HOST MINIMUM_DRIVER DRIVER_FOR MINIMUM_TOOLKIT MEMORY_MIB (0: any) PACKAGES (empty: the host brings its
-# software; before, after: packages are still to be installed, or are), INSTALLED (what they are, so that others are
-# checked again). Prints the facts as JSON; every fault is one line on stderr.
+# Values: HOST MINIMUM_GPUS MINIMUM_DRIVER DRIVER_FOR MINIMUM_TOOLKIT MEMORY_MIB (0: any) PACKAGES (empty:
+# the host brings its software; before, after: packages are still to be installed, or are), INSTALLED (what they are,
+# so that others are checked again). Prints the facts as JSON; every fault is one line on stderr.
 unchanged="nothing was changed on the host"
 if [ "$PACKAGES" = after ]; then unchanged="K3s is not installed here before this is mended"; fi
 faults=0
@@ -129,6 +129,22 @@ $1
 FAULTS
 }
 
+check_software() {
+    check_driver
+    each_fault "$(check_holders)"
+    if [ -n "$loaded" ]; then
+        missing=$(check_nodes | one_line)
+        if [ -n "$missing" ]; then
+            fault "$named: $missing not found, want these device nodes: run 'nvidia-modprobe -c 0 -u' and enable nvidia-persistenced, so that they are there after each boot"
+        else
+            # Asked only now: where nodes are missing or no module is loaded, nvidia-smi would make and load them.
+            check_libraries
+            if [ -n "$listed" ]; then each_fault "$(check_listed)"; fi
+        fi
+    fi
+    check_toolkit
+}
+
 facts() {
     echo "$gpus" | while read -r address id; do
         memory=$(smi_field "$address" 3)
@@ -144,23 +160,9 @@ named="GPU $(echo "$gpus" | sed 's/ \(.*\)/ (\1)/' | paste -s -d , - | sed 's/,/
 loaded=$(loaded_driver)
 installed=$(modinfo -F version nvidia 2>/dev/null | head -n 1 || true)
 driver='' toolkit='' listed=''
-if [ "$PACKAGES" = before ]; then
-    facts
-    exit 0
-fi
-
-check_driver
-each_fault "$(check_holders)"
-if [ -n "$loaded" ]; then
-    missing=$(check_nodes | one_line)
-    if [ -n "$missing" ]; then
-        fault "$named: $missing not found, want these device nodes: run 'nvidia-modprobe -c 0 -u' and enable nvidia-persistenced, so that they are there after each boot"
-    else
-        # Asked only now: where nodes are missing or no module is loaded, nvidia-smi would make and load them.
-        check_libraries
-        if [ -n "$listed" ]; then each_fault "$(check_listed)"; fi
-    fi
-fi
-check_toolkit
+count=$(echo "$gpus" | wc -l)
+[ "$count" -ge "$MINIMUM_GPUS" ] ||
+    fault "$named: $count found on the PCI bus, want $MINIMUM_GPUS, as its setting says gpu: $MINIMUM_GPUS: seat or pass through what is missing (dmesg names a GPU that fell off the bus), or set gpu: $count"
+if [ "$PACKAGES" != before ]; then check_software; fi
 facts
 [ "$faults" -eq 0 ] || fail "$faults fault(s) above; $unchanged"

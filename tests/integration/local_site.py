@@ -115,6 +115,12 @@ class LocalSite:
 
     def ssh(self, name: str, command: str) -> str:
         """What a command prints on a host."""
+        done = self.on_host(name, command)
+        done.check_returncode()
+        return done.stdout
+
+    def on_host(self, name: str, command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Runs a command on a host, which may fail."""
         known = self.folder / f"{name}.known"
         address = f"{self.subnet}.{10 + int(name.rsplit('-', 1)[1])}"
         known.write_text(f"{address} {(self.folder / f'hosts/{name}/ssh_host_ed25519_key.pub').read_text()}")
@@ -126,14 +132,14 @@ class LocalSite:
             "-o",
             "BatchMode=yes",
         ]
-        done = subprocess.run(
+        return subprocess.run(
             ["ssh", *options, f"root@{address}", command],
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=60,
-            check=True,
+            check=False,
         )
-        return done.stdout
 
     def traces(self, name: str) -> list[str]:
         """What could stay on a host: files, units, mounts, links, firewall rules, cgroups, processes.

@@ -1,7 +1,7 @@
-"""Hosts that shall have a GPU: each fault is named before any host is changed, and a whole one passes.
+"""Hosts that shall have GPUs: each fault is named and changes nothing, a whole one gets its specification.
 
-The hosts share this machine's kernel, so what the checks look at is put over the PCI bus and /proc/driver by
-bind mounts inside the host, and the driver's programs are scripts.
+Most cases run the step's own text on a host, as each `pulumi up` takes seconds; what the engine adds, the
+order of the steps and what becomes of settings, is seen once for several cases.
 """
 
 from __future__ import annotations
@@ -10,305 +10,416 @@ import hashlib
 import json
 import os
 import shlex
-import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.integration.gpu_host import (
+    BARE,
+    DRIVER,
+    FAULTS,
+    FIRST,
+    GOOD,
+    MODULES,
+    NAMED,
+    SECOND,
+    SPEC,
+    WANTED,
+    installed,
+    made,
+    package,
+    says,
+    smi,
+    step,
+    toolkit,
+)
 from tests.integration.local_site import CHECKOUT, LocalSite
 from tests.integration.test_faults import hosts, refused, untouched
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="local hosts need root: run the tests with sudo")
 
-FIRST, SECOND = "0000:41:00.0", "0000:c1:00.0"
-NAMED = f"GPU {FIRST} (10de:2330), {SECOND} (10de:2330): "
-MISMATCH = "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 550.120"
-
-
-def smi(driver: str, *addresses: str) -> str:
-    """What nvidia-smi lists."""
-    return "\n".join(
-        f"0000{address.upper()}, NVIDIA H100 80GB HBM3, 81559, {driver}" for address in addresses
-    )
-
-
-@dataclass(frozen=True)
-class Fake:
-    """A host with two GPUs.
-
-    Attributes:
-        holders: the kernel driver of each GPU by PCI address; empty: none has it.
-        loaded: version of the module nvidia in the kernel; empty: not loaded.
-        smi: what nvidia-smi prints; None: it is not installed.
-        smi_status: how it exits.
-        nodes: device nodes in /dev.
-        toolkit: version of the container toolkit; empty: not installed.
-    """
-
-    holders: dict[str, str] = field(default_factory=lambda: {FIRST: "nvidia", SECOND: "nvidia"})
-    loaded: str = "550.90.07"
-    smi: str | None = smi("550.90.07", FIRST, SECOND)
-    smi_status: int = 0
-    nodes: tuple[str, ...] = ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm")
-    toolkit: str = "1.17.8"
-
-    def script(self) -> str:
-        """Shell text that makes the host so."""
-        lines = ["mkdir -p /run/fake/pci /run/fake/driver"]
-        for address, holder in self.holders.items():
-            device = f"/run/fake/pci/{address}"
-            lines.append(f"mkdir {device}; echo 0x10de >{device}/vendor; echo 0x030200 >{device}/class")
-            lines.append(f"echo 0x2330 >{device}/device")
-            if holder:
-                lines.append(f"ln -s /sys/bus/pci/drivers/{holder} {device}/driver")
-        if self.loaded:
-            says = f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {self.loaded}  Release Build"
-            lines.append(f"mkdir /run/fake/driver/nvidia; echo '{says}' >/run/fake/driver/nvidia/version")
-        if self.smi is not None:
-            lines.append(_program("nvidia-smi", self.smi, self.smi_status))
-        if self.toolkit:
-            lines.append(_program("nvidia-ctk", f"NVIDIA Container Toolkit CLI version {self.toolkit}"))
-        lines += [f"mknod /dev/{node} c 1 3" for node in self.nodes]
-        lines.append("mount --bind /run/fake/pci /sys/bus/pci/devices")
-        lines.append("mount --bind /run/fake/driver /proc/driver")
-        return "\n".join(lines)
-
-
-NOTHING = (
-    "for place in /sys/bus/pci/devices /proc/driver; do umount -q $place || true; done;"
-    " rm -rf /run/fake /dev/nvidia* /usr/bin/nvidia-smi /usr/bin/nvidia-ctk"
-)
-
-
-def _program(name: str, says: str, status: int = 0) -> str:
-    text = f"#!/bin/sh\ncat <<'END'\n{says}\nEND\nexit {status}\n"
-    return f"printf %s {shlex.quote(text)} >/usr/bin/{name}; chmod 0755 /usr/bin/{name}"
+TEMPLATE = "/var/lib/rancher/k3s/agent/etc/containerd/config.toml.tmpl"
+OURS = "edge-inference-cdi"
+UNITS = f"/etc/systemd/system/{OURS}.service /etc/systemd/system/{OURS}.path"
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSite]:
-    made = LocalSite(tmp_path_factory.mktemp("gpu"), "gpuh", "10.216.12")
+    result = LocalSite(tmp_path_factory.mktemp("gpu"), "gpuh", "10.216.12")
     try:
-        made.create()
-        yield made
+        result.create()
+        yield result
     finally:
-        made.localhosts("delete")
+        result.localhosts("delete")
 
 
-def configure(site: LocalSite, **changes: Any) -> None:
-    """The agent shall have a GPU."""
-    site.configure(services=[])
-    wanted = hosts(site)
-    wanted[1]["gpu"] = True
-    site.configure(**({"services": []} | changes), hosts=wanted)
-
-
-GOOD = Fake()
-SERVICE = {
-    "name": "large",
-    "image": "registry.example.com/large@sha256:" + "07e5c3a1" * 8,
-    "gpu": {"memory": "96Gi"},
-}
-FAULTS: dict[str, tuple[Fake | None, dict[str, Any], list[str]]] = {
-    "no-gpu": (None, {}, ["no NVIDIA GPU found on the PCI bus", "or set gpu: false"]),
-    "no-driver-no-toolkit": (
-        Fake({FIRST: "", SECOND: ""}, loaded="", smi=None, nodes=(), toolkit=""),
-        {},
-        [
-            NAMED + "no NVIDIA driver found, want 550.54.14 or newer (CUDA 12.4, nvidia.cudaVersion)",
-            NAMED + "NVIDIA container toolkit (nvidia-ctk) not found, want 1.17.8 or newer: install",
-            "2 fault(s) above; nothing was changed on the host",
-        ],
-    ),
-    "old-driver": (
-        replace(GOOD, loaded="535.183.01", smi=smi("535.183.01", FIRST, SECOND)),
-        {},
-        [NAMED + "driver 535.183.01 found, want 550.54.14 or newer (CUDA 12.4, nvidia.cudaVersion)"],
-    ),
-    "older-than-minimum-driver": (
-        GOOD,
-        {"nvidia": {"minimumDriver": "560.35.03"}},
-        [NAMED + "driver 550.90.07 found, want 560.35.03 or newer (nvidia.minimumDriver)"],
-    ),
-    "module-not-loaded": (
-        Fake({FIRST: "", SECOND: ""}, loaded="", nodes=()),
-        {},
-        [NAMED + "kernel module nvidia not loaded", "run 'modprobe nvidia' and read dmesg"],
-    ),
-    "version-mismatch": (
-        replace(GOOD, smi=MISMATCH, smi_status=18),
-        {},
-        [
-            NAMED + "kernel module nvidia is 550.90.07, nvidia-smi says 'Failed to initialize NVML: ",
-            "Driver/library version mismatch NVML library version: 550.120', want one version of both",
-        ],
-    ),
-    "smi-fails": (
-        replace(GOOD, smi="Unable to determine the device handle: Unknown Error", smi_status=1),
-        {},
-        [NAMED + "nvidia-smi fails with 'Unable to determine the device handle: Unknown Error'"],
-    ),
-    "no-smi": (
-        replace(GOOD, smi=None),
-        {},
-        [NAMED + "nvidia-smi not found, want it beside driver 550.90.07"],
-    ),
-    "no-device-nodes": (
-        replace(GOOD, nodes=("nvidia0", "nvidiactl")),
-        {},
-        [NAMED + "/dev/nvidia-uvm /dev/nvidia1 not found, want these device nodes: run 'nvidia-modprobe"],
-    ),
-    "held-by-nouveau": (
-        replace(GOOD, holders={FIRST: "nouveau", SECOND: ""}),
-        {},
-        [
-            f"GPU {FIRST} (10de:2330): held by driver nouveau, want nvidia: blacklist nouveau",
-            f"GPU {SECOND} (10de:2330): not claimed by driver 550.90.07, want it claimed: read dmesg",
-        ],
-    ),
-    "fallen-off-the-bus": (
-        replace(GOOD, smi=smi("550.90.07", FIRST)),
-        {},
-        [f"GPU {SECOND} (10de:2330): on the PCI bus, nvidia-smi does not list it, want it listed"],
-    ),
-    "old-toolkit": (
-        replace(GOOD, toolkit="1.17.3"),
-        {},
-        [NAMED + "NVIDIA container toolkit 1.17.3 found, want 1.17.8 or newer: update"],
-    ),
-    "little-memory": (
-        GOOD,
-        {
-            "services": [SERVICE],
-            "nvidia": {"enabled": True, "devicePluginImage": SERVICE["image"]},
-        },
-        [f"GPU {FIRST} (10de:2330): 81559 MiB memory found, want 98304 MiB: lower services.gpu.memory"],
-    ),
-}
-
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_named_and_no_host_is_changed(site: LocalSite, name: str) -> None:
-    fake, changes, messages = FAULTS[name]
-    agent = site.names[1]
-    site.ssh(agent, NOTHING)
-    if fake:
-        site.ssh(agent, fake.script())
-    before = {host: site.traces(host) for host in site.names}
-    configure(site, **changes)
-    text = refused(site, limit_s=60)
-    assert f"error: host {agent}: " in text
-    for message in messages:
-        assert message in text
-    assert "nothing was changed on the host" in text
-    untouched(site, before)
-
-
-def test_a_whole_host_passes_and_says_what_it_has(site: LocalSite) -> None:
-    agent = site.names[1]
-    site.ssh(agent, NOTHING)
-    site.ssh(agent, GOOD.script())
-    before = {host: site.traces(host) for host in site.names}
-    configure(site)
-    done = site.pulumi("up", "--yes", "--skip-preview")
-    assert done.returncode == 0, done.stdout + done.stderr
-    facts = json.loads(site.output("gpus")[agent])
-    assert (facts["driver"], facts["toolkit"]) == ("550.90.07", "1.17.8")
-    assert facts["gpus"] == [
-        {"address": address, "id": "10de:2330", "name": "NVIDIA H100 80GB HBM3", "memoryMiB": 81559}
-        for address in (FIRST, SECOND)
-    ]
-    again = site.pulumi("up", "--yes", "--skip-preview")
-    assert "unchanged" in again.stdout
-    assert " created" not in again.stdout
-    gone = site.pulumi("destroy", "--yes", "--skip-preview")
-    assert gone.returncode == 0, gone.stdout + gone.stderr
-    untouched(site, before)
-
-
-def package(folder: Path, name: str, control: str = "", program: str = "", says: str = "") -> Path:
-    """Builds a Debian package that holds one program."""
-    root = folder / name
-    (root / "DEBIAN").mkdir(parents=True)
-    text = f"Package: {name}\nVersion: 1.0\nArchitecture: all\nMaintainer: test\nDescription: test\n{control}"
-    (root / "DEBIAN/control").write_text(text)
-    if program:
-        (root / "usr/bin").mkdir(parents=True)
-        (root / "usr/bin" / program).write_text(f"#!/bin/sh\ncat <<'END'\n{says}\nEND\n")
-        (root / "usr/bin" / program).chmod(0o755)
-    file = folder / f"{name}.deb"
-    command = ["dpkg-deb", "--root-owner-group", "--build", str(root), str(file)]
-    subprocess.run(command, check=True, capture_output=True)
-    return file
+def until(reached: Callable[[], bool], otherwise: Callable[[], str]) -> None:
+    """Waits for a state of a host."""
+    end = time.monotonic() + 60
+    while not reached():
+        assert time.monotonic() < end, otherwise()
+        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
-def packages(site: LocalSite) -> dict[str, Any]:
-    """A manifest that has packages beside the checkout's artifacts, as the setting `artifacts`."""
+def untouched_agent(site: LocalSite) -> list[str]:
+    return site.traces(site.names[1])
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_named(site: LocalSite, untouched_agent: list[str], name: str) -> None:
+    fake, changes, messages = FAULTS[name]
+    agent = site.names[1]
+    done = step(site, agent, "gpu.sh", first=made(fake), **WANTED | changes)
+    print(done.stderr)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: host {agent}: ")
+    for message in messages:
+        assert message in done.stderr
+    assert "nothing was changed on the host" in done.stderr
+
+
+def test_the_checks_changed_nothing(site: LocalSite, untouched_agent: list[str]) -> None:
+    site.ssh(site.names[1], made(None))
+    assert site.traces(site.names[1]) == untouched_agent
+
+
+def test_faults_of_two_hosts_are_named_in_one_up_and_change_neither(site: LocalSite) -> None:
+    """Through the engine, with what the settings ask for."""
+    site.ssh(site.names[0], made(GOOD))
+    site.ssh(site.names[1], made(None))
+    before = {host: site.traces(host) for host in site.names}
+    image = "registry.example.com/large@sha256:" + "07e5c3a1" * 8
+    wanted = [host | {"gpu": gpu} for host, gpu in zip(hosts(site), (3, True), strict=True)]
+    site.configure(
+        services=[{"name": "large", "image": image, "gpu": {"count": 2, "memory": "96Gi"}}],
+        nvidia={"enabled": True, "devicePluginImage": image, "minimumDriver": "560.35.03"},
+        hosts=wanted,
+    )
+    text = refused(site, limit_s=60)
+    for message in (
+        NAMED + "2 found on the PCI bus, want 3, as its setting says gpu: 3",
+        NAMED + "driver 550.90.07 found, want 560.35.03 or newer (nvidia.minimumDriver)",
+        f"GPU {FIRST} (10de:2330): 81559 MiB memory found, want 98304 MiB: lower services.gpu.memory",
+        f"GPU {SECOND} (10de:2330): 81559 MiB memory found, want 98304 MiB: lower services.gpu.memory",
+        "4 fault(s) above; nothing was changed on the host",
+    ):
+        assert f"error: host {site.names[0]}: {message}" in text
+    assert f"error: host {site.names[1]}: no NVIDIA GPU found on the PCI bus" in text
+    untouched(site, before)
+
+
+# Packages.
+
+
+@pytest.fixture(scope="module")
+def packages(site: LocalSite) -> dict[str, Path]:
+    """Made-up packages; the toolkit's brings units as NVIDIA's does since 1.18, and enables them."""
     folder = site.folder / "packages"
-    built = [
-        package(folder, "fake-smi", program="nvidia-smi", says=smi("550.90.07", FIRST, SECOND)),
-        package(folder, "fake-toolkit", program="nvidia-ctk", says="CLI version 1.17.8"),
-        package(folder, "fake-greedy", control="Depends: nowhere-to-be-had\n"),
-        package(folder, "tar"),
-    ]
+    output = "Environment=NVIDIA_CTK_CDI_OUTPUT_FILE_PATH=/var/run/cdi/nvidia.yaml\nRuntimeDirectory=cdi\n"
+    output += "RuntimeDirectoryPreserve=yes"
+    run = f"[Service]\nType=oneshot\n{output}\nExecStart=/usr/bin/nvidia-ctk cdi generate\n"
+    unit = "[Install]\nWantedBy=multi-user.target\n"
+    theirs = "lib/systemd/system/nvidia-cdi-refresh"
+    parts = {
+        "usr/bin/nvidia-ctk": toolkit("1.18.0"),
+        f"{theirs}.service": run + unit,
+        f"{theirs}.path": f"[Path]\nPathChanged=/lib/modules/%v/modules.dep\n{unit}",
+    }
+    enable = (
+        "systemctl daemon-reload; systemctl enable --now nvidia-cdi-refresh.path nvidia-cdi-refresh.service"
+    )
+    return {
+        "smi": package(folder, "fake-smi", {"usr/bin/nvidia-smi": says(smi(DRIVER, FIRST, SECOND))}),
+        "toolkit": package(folder, "fake-toolkit", parts, postinst=enable),
+        "greedy": package(folder, "fake-greedy", {}, control="Depends: nowhere-to-be-had\n"),
+        "tar": package(folder, "tar", {}),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("greedy", "dpkg refused fake-greedy, see above, and they were taken off again: add what"),
+        ("tar", "nvidia.packages has 1.0: remove it from the host or from nvidia.packages"),
+    ],
+)
+def test_a_package_that_does_not_do_is_named_and_taken_off(
+    site: LocalSite, untouched_agent: list[str], packages: dict[str, Path], name: str, message: str
+) -> None:
+    agent = site.names[1]
+    # A package is smaller than a page, so that it travels as text.
+    octal = "".join(f"\\0{byte:03o}" for byte in packages[name].read_bytes())
+    first = f"{made(BARE)}mkdir -p /var/lib/edge-inference; printf %b '{octal}' >/run/package.deb\n"
+    done = step(site, agent, "gpu-packages.sh", first=first, FILES="/run/package.deb")
+    assert done.returncode == 1
+    assert f"error: host {agent}: " in done.stderr
+    assert message in done.stderr
+    step(site, agent, "gpu-packages.sh", "remove", FILES="/run/package.deb").check_returncode()
+    site.ssh(agent, f"rmdir /var/lib/edge-inference\n{made(None)}")
+    assert site.traces(agent) == untouched_agent
+    assert "fake" not in site.ssh(agent, "dpkg-query -W -f '${Package}\n'")
+
+
+# The CDI specification.
+
+
+GPUS = [
+    {"address": address, "id": "10de:2330", "name": "NVIDIA H100 80GB HBM3", "memoryMiB": 81559}
+    for address in (FIRST, SECOND)
+]
+FACTS = json.dumps({"driver": DRIVER, "toolkit": "1.17.8", "gpus": GPUS}, separators=(",", ":"))
+
+
+@pytest.fixture
+def agent(site: LocalSite, untouched_agent: list[str]) -> Iterator[str]:
+    """A host whose GPUs are well; afterwards it is as before."""
+    name = site.names[1]
+    site.ssh(name, made(GOOD))
+    yield name
+    step(site, name, "gpu-cdi.sh", "remove").check_returncode()
+    assert site.ssh(name, f"{made(None)}ls -d {SPEC} /var/run/cdi 2>/dev/null || true") == ""
+    assert site.traces(name) == untouched_agent
+
+
+def written(site: LocalSite, host: str) -> str:
+    return site.ssh(host, f"stat -c %y {SPEC} 2>/dev/null; cat {SPEC} 2>/dev/null || true")
+
+
+def test_the_specification_is_written_now_at_boot_and_after_a_change(site: LocalSite, agent: str) -> None:
+    assert step(site, agent, "gpu.sh", **WANTED).stdout == FACTS + "\n"
+    done = step(site, agent, "gpu-cdi.sh", FACTS=FACTS)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["nvidia.com/gpu=0", "nvidia.com/gpu=1", "nvidia.com/gpu=all"]
+    shown = site.ssh(
+        agent, f"stat -c '%a %U' {UNITS} {SPEC} /run/cdi; systemctl is-enabled {OURS}.{{service,path}}"
+    )
+    assert shown.splitlines() == [*["644 root"] * 3, "755 root", "enabled", "enabled"]
+    first = written(site, agent)
+    assert f".so.{DRIVER}" in first
+
+    again = step(site, agent, "gpu-cdi.sh", FACTS=FACTS)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert written(site, agent) == first
+
+    site.ssh(agent, f"echo 560.35.03 >/opt/fake/driver; echo new >{MODULES}")
+    until(lambda: ".so.560.35.03" in written(site, agent), lambda: written(site, agent))
+    site.ssh(agent, f"echo 565.57.01 >/opt/fake/driver; {installed('nvidia-ctk', toolkit('1.17.9'))}")
+    until(lambda: ".so.565.57.01" in written(site, agent), lambda: written(site, agent))
+
+    site.localhosts("stop", agent)
+    site.localhosts("start", agent)
+    until(
+        lambda: ".so.565.57.01" in written(site, agent), lambda: site.ssh(agent, f"systemctl status {OURS}")
+    )
+
+
+def test_what_was_there_before_comes_back(site: LocalSite, agent: str) -> None:
+    site.ssh(
+        agent, f"mkdir /etc/cdi /run/cdi; echo 'kind: a.example/x' >/etc/cdi/owner.yaml; echo own >{SPEC}"
+    )
+    done = step(site, agent, "gpu-cdi.sh", FACTS=FACTS)
+    assert done.returncode == 0, done.stderr
+    assert f".so.{DRIVER}" in written(site, agent)
+    step(site, agent, "gpu-cdi.sh", "remove").check_returncode()
+    shown = site.ssh(agent, f"cat {SPEC} /etc/cdi/owner.yaml; ls -d /run/edge*; rm -r /etc/cdi /run/cdi")
+    assert shown == "own\nkind: a.example/x\n"
+
+
+NVML = (
+    "failed to generate CDI spec: failed to create device CDI specs: failed to initialize NVML: ERROR_UNKNOWN"
+)
+
+
+@pytest.mark.parametrize(
+    ("program", "driver", "message"),
+    [
+        (toolkit("1.17.8", failure=NVML), DRIVER, f"no CDI specification, nvidia-ctk says '{NVML}': run"),
+        (toolkit("1.17.8", gpus=1), DRIVER, f"CDI describes 1 of 2 GPUs after {OURS}.service ran: run"),
+        (toolkit("1.17.8"), "535.183.01", f"the CDI specification {SPEC} is not of driver {DRIVER}: run"),
+    ],
+)
+def test_no_whole_specification_is_an_error_and_nothing_stays(
+    site: LocalSite, agent: str, program: str, driver: str, message: str
+) -> None:
+    first = f"{installed('nvidia-ctk', program)}; echo {driver} >/opt/fake/driver\n"
+    done = step(site, agent, "gpu-cdi.sh", first=first, FACTS=FACTS)
+    print(done.stderr)
+    assert done.returncode == 1
+    assert f"error: host {agent}: {NAMED}{message}" in done.stderr
+    assert "then run up again" in done.stderr
+    assert site.ssh(agent, f"ls {UNITS} 2>/dev/null || true") == ""
+
+
+# The template of containerd's configuration.
+
+
+LINE = 'plugins."io.containerd.grpc.v1.cri".enable_cdi = true # edge-inference'
+FILE = "/run/template/config.toml.tmpl"
+THRICE = """
+template=/run/template/config.toml.tmpl
+try() {
+    if cdi_template; then echo changed; else echo same; fi
+    cat "$template" 2>/dev/null || true
+}
+try
+try
+CDI=off
+try
+"""
+
+
+@pytest.mark.parametrize(
+    ("version", "own", "wanted"),
+    [
+        ("v1.7.15-k3s1", "", f'{LINE}\n{{{{ template "base" . }}}} # edge-inference\n'),
+        ("v1.7.15-k3s1", "own\n", f"{LINE}\nown\n"),
+        ("v1.7.15-k3s1", "own\nenable_cdi = true\n", "own\nenable_cdi = true\n"),
+        ("v2.0.4-k3s2", "", ""),
+        ("v2.0.4-k3s2", "own\n", "own\n"),
+    ],
+)
+def test_containerds_template_has_cdi_on_and_what_the_owner_wrote(
+    site: LocalSite, version: str, own: str, wanted: str
+) -> None:
+    """The step's own function, twice with CDI on, then off; `k3s ctr help` is a stub's."""
+    done = step(site, site.names[1], "k3s.sh", "none", first=_template(version, own), more=THRICE, **NODE)
+    assert done.returncode == 0, done.stderr
+    changed = "changed" if wanted != own else "same"
+    assert done.stdout == f"{changed}\n{wanted}same\n{wanted}{changed}\n{own}"
+
+
+def test_a_template_that_has_cdi_off_is_an_error(site: LocalSite, untouched_agent: list[str]) -> None:
+    agent = site.names[1]
+    first = _template("v1.7.15-k3s1", "own\nenable_cdi = false\n")
+    done = step(site, agent, "k3s.sh", "none", first=first, more=THRICE, **NODE)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert (
+        f"error: host {agent}: {FILE} has an enable_cdi that is not true, and hosts[].gpu is" in done.stderr
+    )
+    assert site.ssh(agent, f"cat {FILE}; rm -r {FILE} /usr/local/bin/k3s") == "own\nenable_cdi = false\n"
+    assert site.traces(agent) == untouched_agent
+
+
+NODE = {"ROLE": "agent", "CDI": "on"}
+
+
+def _template(version: str, own: str) -> str:
+    stub = says(f"VERSION:\n   {version}")
+    write = f"printf %s {shlex.quote(own)} >{FILE}" if own else ":"
+    place = f"rm -rf /run/template; mkdir /run/template; {write}"
+    return f"{place}\nprintf %s {shlex.quote(stub)} >/usr/local/bin/k3s; chmod 755 /usr/local/bin/k3s\n"
+
+
+# A cluster of one, through the engine.
+
+
+@pytest.fixture(scope="module")
+def server(site: LocalSite) -> str:
+    """A host with GPUs and no software for them, and a template of its owner's."""
+    name = site.names[0]
+    site.ssh(name, made(BARE))
+    mine = '{{ template "base" . }}\n# mine\n'
+    site.on_host(name, f"mkdir -p {TEMPLATE.rpartition('/')[0]}; cat >{TEMPLATE}", mine)
+    return name
+
+
+@pytest.fixture(scope="module")
+def before(site: LocalSite, server: str) -> dict[str, list[str]]:
+    site.ssh(site.names[1], made(None))
+    return {host: site.traces(host) for host in site.names}
+
+
+@pytest.fixture(scope="module")
+def manifest(site: LocalSite, packages: dict[str, Path]) -> dict[str, Any]:
+    """The setting `artifacts`: the checkout's and the packages."""
     content = json.loads((CHECKOUT / ".artifacts/manifest.json").read_text())
     for entry in content["artifacts"].values():
         entry["source"] = str(CHECKOUT / ".artifacts" / entry["source"])
-    for file in built:
+    for file in packages.values():
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
         content["artifacts"][file.stem] = {"version": "1.0", "source": str(file), "sha256": sha256}
-    manifest = folder / "manifest.json"
-    manifest.write_text(json.dumps(content))
-    return {"manifest": str(manifest)}
+    path = site.folder / "packages.json"
+    path.write_text(json.dumps(content))
+    return {"manifest": str(path)}
 
 
-PACKAGE_FAULTS = {
-    "fake-greedy": "dpkg refused fake-greedy, see above, and they were taken off again: add what",
-    "tar": "nvidia.packages has 1.0: remove it from the host or from nvidia.packages",
-    "fake-toolkit": "nvidia-smi not found, want it beside driver 550.90.07",
-}
+def configure(site: LocalSite, manifest: dict[str, Any], *names: str) -> None:
+    """The server alone, with two GPUs and these packages."""
+    site.configure()
+    site.configure(
+        services=[],
+        artifacts=manifest,
+        nvidia={"packages": list(names)},
+        cluster={"disable": ["traefik", "local-storage", "metrics-server", "coredns", "servicelb"]},
+        hosts=[hosts(site)[0] | {"gpu": 2}],
+    )
 
 
-@pytest.mark.parametrize("name", PACKAGE_FAULTS)
-def test_packages_that_do_not_do_are_named_and_taken_off(
-    site: LocalSite, packages: dict[str, Any], name: str
-) -> None:
-    """K3s is not installed on the host then, and destroy leaves nothing of them."""
-    agent = site.names[1]
-    site.ssh(agent, NOTHING)
-    site.ssh(agent, replace(GOOD, smi=None, toolkit="").script())
-    before = {host: site.traces(host) for host in site.names}
-    configure(site, artifacts=packages, nvidia={"packages": [name]})
-    text = refused(site, limit_s=120)
-    assert f"error: host {agent}: " in text
-    assert PACKAGE_FAULTS[name] in text
-    # WasmEdge goes its own way beside the packages; K3s waits for both.
-    assert "k3s" not in site.ssh(agent, "ls /usr/local/bin").split()
-    gone = site.pulumi("destroy", "--yes", "--skip-preview")
-    assert gone.returncode == 0, gone.stdout + gone.stderr
-    untouched(site, before)
-
-
-def test_packages_make_the_host_whole_and_go_with_it(site: LocalSite, packages: dict[str, Any]) -> None:
-    agent = site.names[1]
-    site.ssh(agent, NOTHING)
-    site.ssh(agent, replace(GOOD, smi=None, toolkit="").script())
-    before = {host: site.traces(host) for host in site.names}
-    configure(site, artifacts=packages, nvidia={"packages": ["fake-smi", "fake-toolkit"]})
+def up(site: LocalSite) -> str:
     done = site.pulumi("up", "--yes", "--skip-preview")
     assert done.returncode == 0, done.stdout + done.stderr
-    facts = json.loads(site.output("gpus")[agent])
-    assert (facts["driver"], facts["toolkit"], len(facts["gpus"])) == ("550.90.07", "1.17.8", 2)
-    again = site.pulumi("up", "--yes", "--skip-preview")
-    assert " created" not in again.stdout
-    configure(site, artifacts=packages, nvidia={"packages": ["fake-smi"]})
+    return done.stdout
+
+
+def test_packages_that_are_not_enough_end_before_k3s(
+    site: LocalSite, manifest: dict[str, Any], server: str, before: dict[str, list[str]]
+) -> None:
+    configure(site, manifest, "fake-toolkit")
+    text = refused(site, limit_s=120)
+    assert f"error: host {server}: " in text
+    assert NAMED + "nvidia-smi not found, want it beside driver 550.90.07" in text
+    # WasmEdge goes its own way beside the packages; K3s waits for both.
+    assert "k3s" not in site.ssh(server, "ls /usr/local/bin").split()
+
+
+def test_packages_make_the_host_whole(site: LocalSite, manifest: dict[str, Any], server: str) -> None:
+    """Their toolkit brings NVIDIA's units, which are used; ours are not installed."""
+    configure(site, manifest, "fake-smi", "fake-toolkit")
+    up(site)
+    has = json.loads(site.output("gpus")[server])
+    assert (has["driver"], has["toolkit"], len(has["gpus"])) == (DRIVER, "1.18.0", 2)
+    assert f".so.{DRIVER}" in written(site, server)
+    assert site.ssh(server, f"ls {UNITS} 2>/dev/null || true") == ""
+    # The owner's template stays below our line, and containerd runs with it.
+    assert site.ssh(server, f"cat {TEMPLATE}") == (
+        'plugins."io.containerd.grpc.v1.cri".enable_cdi = true # edge-inference\n'
+        '{{ template "base" . }}\n# mine\n'
+    )
+    assert "enable_cdi = true" in site.ssh(server, f"cat {TEMPLATE.removesuffix('.tmpl')}")
+
+
+def test_a_package_that_is_left_out_is_purged(site: LocalSite, manifest: dict[str, Any], server: str) -> None:
+    configure(site, manifest, "fake-smi")
     assert NAMED + "NVIDIA container toolkit (nvidia-ctk) not found" in refused(site)
-    assert "fake-toolkit" not in site.ssh(agent, "dpkg-query -W -f '${Package}\\n'")
+    assert "fake-toolkit" not in site.ssh(server, "dpkg-query -W -f '${Package}\\n'")
+    assert site.ssh(server, f"ls {SPEC} 2>/dev/null; find /etc/systemd/system -name 'nvidia*'") == ""
+
+
+def test_a_host_that_is_whole_says_what_it_has_and_is_left_as_it_was(
+    site: LocalSite, manifest: dict[str, Any], server: str, before: dict[str, list[str]]
+) -> None:
+    configure(site, manifest)
+    own = [
+        installed("nvidia-smi", says(smi(DRIVER, FIRST, SECOND))),
+        installed("nvidia-ctk", toolkit("1.17.8")),
+    ]
+    site.ssh(server, f"dpkg --purge fake-smi >/dev/null; {'; '.join(own)}")
+    up(site)
+    has = json.loads(site.output("gpus")[server])
+    assert (has["driver"], has["toolkit"]) == (DRIVER, "1.17.8")
+    assert has["gpus"] == GPUS
+    assert f".so.{DRIVER}" in written(site, server)
+    assert site.ssh(server, f"systemctl is-active {OURS}.path") == "active\n"
+    again = up(site)
+    assert "unchanged" in again
+    assert " created" not in again
     gone = site.pulumi("destroy", "--yes", "--skip-preview")
     assert gone.returncode == 0, gone.stdout + gone.stderr
+    assert site.ssh(server, f"ls -d {SPEC} /var/run/cdi 2>/dev/null || true") == ""
+    assert site.ssh(server, f"cat {TEMPLATE}") == '{{ template "base" . }}\n# mine\n'
     untouched(site, before)
-    assert "fake" not in site.ssh(agent, "dpkg-query -W -f '${Package}\n'")
+    assert "fake" not in site.ssh(server, "dpkg-query -W -f '${Package}\n'")

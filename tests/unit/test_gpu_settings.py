@@ -35,7 +35,9 @@ def _refused(values: dict[str, Any]) -> str:
 
 
 def test_one_field_asks_for_gpus() -> None:
-    service = parse(_dev({"gpu": {"count": 2, "memory": "16Gi"}})).services[0]
+    values = _dev({"gpu": {"count": 2, "memory": "16Gi"}})
+    values["hosts"][0]["gpu"] = 2
+    service = parse(values).services[0]
     assert service.gpu is not None
     assert (service.gpu.count, service.gpu.memory_mib, service.gpu.sharing) == (2, 16384, "exclusive")
 
@@ -46,7 +48,7 @@ def test_a_shared_gpu_has_the_memory_of_all_its_pods(by: str) -> None:
     settings = parse(_dev({"gpu": {"memory": "16Gi", "sharing": by}}, nvidia=NVIDIA | shared))
     site = Site(settings, {}, {}, {}, {}, [])
     host = EdgeHost.__new__(EdgeHost)
-    assert site.gpu_args(host).memory_mib == 4 * 16384
+    assert site.gpu_args(host, 1).memory_mib == 4 * 16384
     sharing = site.nvidia_args().sharing
     assert sharing is not None
     assert (type(sharing), sharing.replicas) == ({"time-slicing": TimeSlicing, "mps": Mps}[by], 4)
@@ -93,6 +95,21 @@ def test_no_gpu_node_is_said_at_preview(change: dict[str, Any]) -> None:
     text = _refused(values)
     assert "services[0].gpu: ai-inference asks for a GPU, found no node that offers one" in text
     assert "set gpu: true on a host and nvidia.enabled: true, or leave gpu out" in text
+
+
+def test_more_gpus_than_any_host_has_are_said_at_preview() -> None:
+    values = _dev({"gpu": {"count": 3}})
+    values["hosts"] = [
+        values["hosts"][0] | {"name": name, "role": role, "gpu": gpu}
+        for name, role, gpu in (("one", "server", True), ("two", "agent", 2), ("none", "agent", False))
+    ]
+    text = _refused(values)
+    assert (
+        "services[0].gpu.count: ai-inference wants 3 GPUs for each pod, found hosts with one 1, two 2" in text
+    )
+    assert "lower it to 2, or write the number of GPUs that a host has into hosts[].gpu" in text
+    values["hosts"][2]["gpu"] = 3
+    assert parse(values).hosts[2].gpu == 3
 
 
 @pytest.mark.parametrize(
