@@ -1,5 +1,7 @@
 """The composition root: settings in, components, outputs out."""
 
+import asyncio
+
 import pulumi
 import pulumi_kubernetes as k8s
 
@@ -7,39 +9,44 @@ import components as edge
 from stacks.settings import HostSettings, ServiceSettings, SettingsError
 from stacks.site import Site, autoscaling, load_site
 
-
-def stage(site: Site, host: edge.EdgeHost, name: str) -> edge.Artifact:
-    """Puts one artifact of the manifest on a host."""
-    entry = site.artifacts[name]
-    args = edge.ArtifactArgs(host, name, entry.source, str(entry.sha256), entry.version)
-    return edge.Artifact(f"{host.name}-{name}", args)
+Artifacts = dict[str, edge.Artifact]
 
 
-def gpu_software(site: Site, host: edge.EdgeHost, gpus: int) -> edge.GpuHost:
+def declare(site: Site) -> Artifacts:
+    """The artifacts, each once for all hosts."""
+    return {
+        name: edge.Artifact(name, edge.ArtifactArgs(name, entry.source, str(entry.sha256), entry.version))
+        for name, entry in site.artifacts.items()
+    }
+
+
+def gpu_software(site: Site, host: edge.EdgeHost, gpus: int, artifacts: Artifacts) -> edge.GpuHost:
     """Installs NVIDIA's packages and checks what they made of the host."""
-    files = [stage(site, host, name) for name in site.settings.nvidia.packages]
+    files = [artifacts[name] for name in site.settings.nvidia.packages]
     packages = edge.GpuPackages(f"{host.name}-gpu-packages", host, files)
     return edge.GpuHost(f"{host.name}-gpu-installed", site.gpu_args(host, gpus, packages.installed))
 
 
 def node(
-    site: Site, wanted: HostSettings, host: edge.EdgeHost, after: list[pulumi.Resource]
+    site: Site,
+    wanted: HostSettings,
+    host: edge.EdgeHost,
+    artifacts: Artifacts,
+    after: list[pulumi.Resource],
 ) -> edge.NodeArgs:
     """A host with WasmEdge on it, which K3s then finds when it starts."""
-    archive = stage(site, host, "wasmedge-runtime")
-    install = edge.WasmEdgeInstallArgs(host, archive, site.settings.wasmedge.version)
-    wasmedge = edge.WasmEdgeInstall(f"{host.name}-wasmedge", install)
+    install = edge.WasmEdgeInstallArgs(host, artifacts["wasmedge-runtime"], site.settings.wasmedge.version)
     return edge.NodeArgs(
         host,
         wanted.role,
-        binary=stage(site, host, "k3s"),
-        installer=stage(site, host, "k3s-install"),
-        images=stage(site, host, "k3s-images"),
+        binary=artifacts["k3s"],
+        installer=artifacts["k3s-install"],
+        images=artifacts["k3s-images"],
         node_ip=wanted.node_ip or wanted.address,
         labels=site.labels(wanted),
         taints=wanted.taints,
         gpu=wanted.gpu > 0,
-        after=[wasmedge.step, *after],
+        after=[edge.WasmEdgeInstall(f"{host.name}-wasmedge", install), *after],
     )
 
 
@@ -94,16 +101,20 @@ def deploy(site: Site) -> None:
         for wanted in settings.hosts
         if wanted.gpu
     }
-    edge.prepare(hosts.values(), [gpu.checked for gpu in gpus.values()])
+    artifacts = declare(site)
+    files = {
+        hosts[wanted.name]: [artifacts[name] for name in site.files(wanted)] for wanted in settings.hosts
+    }
+    edge.prepare("site", files, [gpu.checked for gpu in gpus.values()])
     if settings.nvidia.packages:
         gpus = {
-            wanted.name: gpu_software(site, hosts[wanted.name], wanted.gpu)
+            wanted.name: gpu_software(site, hosts[wanted.name], wanted.gpu, artifacts)
             for wanted in settings.hosts
             if wanted.gpu
         }
     cdi = {name: edge.GpuCdi(f"{name}-cdi", hosts[name], gpu.facts) for name, gpu in gpus.items()}
     nodes = [
-        node(site, wanted, hosts[wanted.name], [cdi[wanted.name].step] if wanted.gpu else [])
+        node(site, wanted, hosts[wanted.name], artifacts, [cdi[wanted.name].step] if wanted.gpu else [])
         for wanted in settings.hosts
     ]
     cluster = edge.K3sCluster("cluster", site.cluster_args(nodes))
@@ -124,8 +135,9 @@ def deploy(site: Site) -> None:
     for wanted in settings.services:
         models: list[pulumi.Resource] = []
         for host in hosts.values() if wanted.archive else ():
-            archive = stage(site, host, str(wanted.archive))
-            image = edge.ModelImageArgs(host, wanted.name, archive, site.images[wanted.name], (cluster,))
+            archive = artifacts[str(wanted.archive)]
+            ready = cluster.installed[host.name]
+            image = edge.ModelImageArgs(host, wanted.name, archive, site.images[wanted.name], (ready,))
             models.append(edge.ModelImage(f"{host.name}-{wanted.name}", image))
         endpoints[wanted.name] = serve(
             site, wanted, models, runtime_class, edge.known_name(settings.namespace, namespace), opts
@@ -142,4 +154,16 @@ try:
 except SettingsError as error:
     # Pulumi prints this error's message alone, without a trace.
     raise pulumi.RunError(f"the stack's settings are wrong:\n{error}") from None
-deploy(site)
+
+
+async def main() -> None:
+    """Declares the site, then lets every registration begin.
+
+    The SDK waits for registrations one by one, and for outputs in a loop over all of them
+    (pulumi.runtime.stack.wait_for_rpcs): where that loop comes first, it takes longer than all the rest.
+    """
+    deploy(site)
+    await asyncio.sleep(0)
+
+
+pulumi.run(main)

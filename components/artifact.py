@@ -1,30 +1,36 @@
-"""Artifact: a file with a known sha256, staged on a host once and never used unverified."""
+"""Artifact: a file with a known sha256; hosts get it once and never use it unverified."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import pulumi
-from pulumi_command import remote
+from pulumi_command import local
 
-from components.host import EdgeHost
-from components.step import host_step
+from components.ssh import AGENT, client_values
+from components.step import Target, step_command, step_input
+
+FOLDER = "/var/lib/edge-inference/artifacts"
+"""Where artifacts lie on a host."""
+# Keys go by standard input to an agent that ends with the step: none is ever in a file.
+_SHELL = f"{AGENT}=$SSH_AUTH_SOCK ssh-agent sh"
+_PLAIN = re.compile(r"[A-Za-z0-9._+-]+")
 
 
 @dataclass(frozen=True)
 class ArtifactArgs:
-    """What to stage where.
+    """A file that hosts install.
 
     Args:
-        host: the host that gets the file; `prepare` was called for it.
-        name: the artifact's name, also its folder on the host.
-        source: a local path, copied over SSH, or an https URL, fetched by the host itself.
-        sha256: the file's sum in hex; the host compares it before anything may use the file.
+        name: what it is, as policies know it: "k3s".
+        source: a local path, sent over SSH, or an https URL, fetched by each host itself.
+        sha256: the file's sum in hex; a host compares it before anything may use the file.
         version: of what is in the file, for people and policies; empty: not known.
     """
 
-    host: EdgeHost
     name: str
     source: str
     sha256: str
@@ -32,16 +38,22 @@ class ArtifactArgs:
 
 
 class Artifact(pulumi.ComponentResource):
-    """A verified file on a host.
+    """A file for any number of hosts, declared once; `prepare` brings it to them.
 
-    Outputs:
-        path: where it lies on the host; known only once its sum was compared.
+    Raises:
+        ValueError: its name, or the file's, has other characters than letters, digits and ._+-
     """
 
-    path: pulumi.Output[str]
-
     def __init__(self, name: str, args: ArtifactArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        # What the policies look at: the component's steps carry these only inside their scripts.
+        self.args = args
+        self.file_name = PurePosixPath(args.source).name
+        for text in (args.name, self.file_name):
+            if not _PLAIN.fullmatch(text):
+                raise ValueError(
+                    f"artifact {args.name}: {text!r}: rename it, with letters, digits and ._+- only"
+                )
+        self.path = f"{FOLDER}/{args.name}@{args.sha256[:12]}-{self.file_name}"
+        # What the policies look at: the hosts' steps carry these only inside their scripts.
         stated = {
             "artifact": args.name,
             "source": args.source,
@@ -49,33 +61,41 @@ class Artifact(pulumi.ComponentResource):
             "version": args.version,
         }
         super().__init__("edge:artifact:Artifact", name, stated, opts)
-        self.file_name = PurePosixPath(args.source).name
-        path = f"/var/lib/edge-inference/artifacts/{args.name}@{args.sha256[:12]}-{self.file_name}"
-        is_url = args.source.startswith("https://")
-        before: list[pulumi.Resource] = [args.host.workspace]
-        if not is_url:
-            copy = remote.CopyToRemote(
-                f"{name}-copy",
-                connection=args.host.target.connection,
-                source=pulumi.FileAsset(args.source),
-                remote_path=path,
-                opts=pulumi.ResourceOptions(
-                    parent=self, depends_on=before, retain_on_delete=args.host.target.gone
-                ),
-            )
-            before = [copy]
-        verified = host_step(
-            f"{name}-verify",
-            "artifact.sh",
-            args.host.target,
-            {
-                "NAME": args.name,
-                "FILE": path,
-                "SHA256": args.sha256,
-                "URL": args.source if is_url else "",
-            },
-            parent=self,
-            depends_on=before,
+        self.register_outputs({})
+
+
+class StagedArtifacts(local.Command):
+    """The artifacts of one host, verified there, in the folder that is the first thing made on it.
+
+    It runs beside the engine, with OpenSSH's client: the host says what it lacks, only that is sent, from the
+    byte where an earlier transfer ended, and the host compares the sums. At deletion the folder goes.
+    """
+
+    def __init__(
+        self, name: str, target: Target, artifacts: Collection[Artifact], opts: pulumi.ResourceOptions
+    ) -> None:
+        files = "\n".join(
+            "\t".join([file.args.name, file.args.sha256, file.path, file.args.source]) for file in artifacts
         )
-        self.path = verified.stdout
-        self.register_outputs({"path": self.path})
+        values = {
+            "HOST": target.name,
+            "FILES": files,
+            "ROOT_SHELL": target.shell,
+            "ON_HOST": step_input("artifacts.sh", {"HOST": target.name, "FILES": files}),
+            **client_values(target.connection),
+        }
+        own = pulumi.ResourceOptions(
+            retain_on_delete=target.gone,
+            # A model of gigabytes over a slow line; a line that is cut ends it within a minute.
+            custom_timeouts=pulumi.CustomTimeouts(create="6h", update="6h", delete="5m"),
+        )
+        super().__init__(
+            name,
+            create=step_command("stage.sh", "apply", _SHELL),
+            update=step_command("stage.sh", "apply", _SHELL),
+            delete=step_command("stage.sh", "remove", _SHELL),
+            stdin=pulumi.Output.all(**values).apply(lambda known: step_input("stage.sh", known)),
+            add_previous_output_in_env=False,
+            logging=local.Logging.STDERR,
+            opts=pulumi.ResourceOptions.merge(own, opts),
+        )

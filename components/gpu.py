@@ -11,7 +11,7 @@ from pulumi_command import remote
 
 from components.artifact import Artifact
 from components.host import EdgeHost
-from components.step import host_step
+from components.step import HostStep
 
 PRELOAD = "WASMEDGE_WASINN_PRELOAD"
 """Environment by which WasmEdge loads a model before the program: `alias:backend:device:file`."""
@@ -58,7 +58,7 @@ class GpuHost(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: GpuHostArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("edge:gpu:GpuHost", name, None, opts)
-        self.checked = host_step(
+        self.checked = HostStep(
             f"{name}-check",
             "gpu.sh",
             args.host.target,
@@ -85,7 +85,7 @@ class GpuPackages(pulumi.ComponentResource):
 
     Args:
         host: the machine.
-        packages: the staged files, all that they depend on and the host lacks among them.
+        packages: the files, which `prepare` brought, all that they depend on and the host lacks among them.
 
     Outputs:
         installed: the packages and their versions.
@@ -101,12 +101,12 @@ class GpuPackages(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("edge:gpu:GpuPackages", name, None, opts)
-        files = pulumi.Output.all(*(package.path for package in packages))
-        step = host_step(
+        files = pulumi.Output.all(*(host.path(package) for package in packages))
+        step = HostStep(
             f"{name}-install",
             "gpu-packages.sh",
             host.target,
-            {"FILES": files.apply(lambda paths: "\n".join(path.strip() for path in paths))},
+            {"FILES": files.apply(lambda paths: "\n".join(paths))},
             parent=self,
         )
         self.installed = step.stdout
@@ -141,13 +141,13 @@ class GpuCdi(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("edge:gpu:GpuCdi", name, None, opts)
-        self.step = host_step(
+        self.step = HostStep(
             f"{name}-units",
             "gpu-cdi.sh",
             host.target,
             {"FACTS": facts},
             parent=self,
-            depends_on=[host.workspace],
+            depends_on=[host.staged],
         )
         self.devices = self.step.stdout
         self.register_outputs({"devices": self.devices})

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import pulumi
 from pulumi_command import remote
 
-from components.step import Target, host_step
+from components.artifact import Artifact, StagedArtifacts
+from components.outputs import known_name
+from components.step import HostStep, Target
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class EdgeHostArgs:
 
 
 class EdgeHost(pulumi.ComponentResource):
-    """A machine and the checks that it must pass; `prepare` then gives it its staging folder.
+    """A machine and the checks that it must pass; `prepare` then brings its artifacts.
 
     The checks read only: root rights, architecture, systemd, commands, kernel features, cgroups, memory,
     disk, clock, ports, another cluster. All that is wrong with a host is said at once.
@@ -69,7 +71,7 @@ class EdgeHost(pulumi.ComponentResource):
         )
         self.target = Target(name, connection, args.user, args.gone)
         minimums = {"MIN_MEMORY_MIB": str(args.min_memory_mib), "MIN_DISK_MIB": str(args.min_disk_mib)}
-        self.checked = host_step(
+        self.checked = HostStep(
             f"{name}-preflight",
             "preflight.sh",
             self.target,
@@ -77,31 +79,53 @@ class EdgeHost(pulumi.ComponentResource):
             parent=self,
             read_only=True,
         )
-        self._workspace: remote.Command | None = None
+        self._staged: StagedArtifacts | None = None
+        self._artifacts: Collection[Artifact] = ()
         self.facts = self.checked.stdout
         self.register_outputs({"facts": self.facts})
 
     @property
-    def workspace(self) -> remote.Command:
-        """The step that makes the staging folder.
+    def staged(self) -> StagedArtifacts:
+        """The step after which the artifacts, and the folder for what is ours, are on the host.
 
         Raises:
             RuntimeError: `prepare` was not called for the host.
         """
-        if self._workspace is None:
+        if self._staged is None:
             raise RuntimeError(f"host {self.name}: call prepare() with all hosts of the site first")
-        return self._workspace
+        return self._staged
+
+    def path(self, artifact: Artifact) -> pulumi.Output[str]:
+        """Where an artifact lies on the host; a resource that uses the path waits until its sum was compared.
+
+        Raises:
+            RuntimeError: `prepare` was not told that the host gets it.
+        """
+        if artifact not in self._artifacts:
+            raise RuntimeError(f"host {self.name}: hand artifact {artifact.args.name} to prepare() first")
+        return known_name(artifact.path, self.staged)
 
 
-def prepare(hosts: Collection[EdgeHost], checks: Collection[pulumi.Resource] = ()) -> None:
-    """Makes the staging folders, the first thing that changes a host, once all hosts passed their checks.
+def prepare(
+    name: str,
+    artifacts: Mapping[EdgeHost, Collection[Artifact]],
+    checks: Collection[pulumi.Resource] = (),
+) -> None:
+    """Brings artifacts to hosts, the first thing that changes a host, once all hosts passed their checks.
 
     Args:
-        hosts: all hosts of a site; one that fails its checks leaves the others as they are.
+        name: of the site, for the resource that stands between all checks and all changes.
+        artifacts: all hosts of a site and what each gets; one that fails its checks leaves all as they
+            are.
         checks: further checks that must pass first, such as those of GPUs.
     """
-    checked = [*(host.checked for host in hosts), *checks]
-    for host in hosts:
-        host._workspace = host_step(
-            f"{host.name}-workspace", "workspace.sh", host.target, {}, parent=host, depends_on=checked
-        )
+    # One resource in between: each host would depend on every other's checks.
+    passed = pulumi.Stash(
+        f"{name}-checked",
+        input=sorted(host.name for host in artifacts),
+        opts=pulumi.ResourceOptions(depends_on=[*(host.checked for host in artifacts), *checks]),
+    )
+    for host, files in artifacts.items():
+        host._artifacts = files
+        opts = pulumi.ResourceOptions(parent=host, depends_on=[passed])
+        host._staged = StagedArtifacts(f"{host.name}-artifacts", host.target, files, opts)

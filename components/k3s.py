@@ -11,7 +11,7 @@ from pulumi_command import local, remote
 
 from components.artifact import Artifact
 from components.host import EdgeHost
-from components.step import host_step
+from components.step import HostStep
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class NodeArgs:
     Args:
         host: the machine.
         role: "server" or "agent".
-        binary: the k3s executable, staged on the host.
-        installer: upstream's install.sh, staged on the host.
-        images: archive of K3s's own images, staged on the host.
+        binary: the k3s executable.
+        installer: upstream's install.sh.
+        images: archive of K3s's own images.
         node_ip: the address other nodes reach it at.
         labels: node labels; a changed one restarts nothing.
         taints: node taints, key → "value:Effect"; a changed one restarts nothing.
@@ -75,6 +75,7 @@ class K3sCluster(pulumi.ComponentResource):
         endpoint: https address of the API.
         node_names: name of each node.
         server: the server's install step; what lives in the cluster is `deleted_with` it.
+        installed: per node, the step after which it is Ready.
         versions: per node, what the API says: kubelet and container runtime version.
 
     Raises:
@@ -86,6 +87,7 @@ class K3sCluster(pulumi.ComponentResource):
     endpoint: pulumi.Output[str]
     server: remote.Command
     node_names: list[str]
+    installed: dict[str, remote.Command]
     versions: dict[str, pulumi.Output[str]]
 
     def __init__(self, name: str, args: K3sClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -101,9 +103,10 @@ class K3sCluster(pulumi.ComponentResource):
         first = self._install(server, [])
         self.server = first
         self.kubeconfig = self._read_kubeconfig(server, first)
-        self.versions = {}
+        self.versions, self.installed = {}, {}
         for node in args.nodes:
             installed = first if node is server else self._install(node, [first])
+            self.installed[node.host.name] = installed
             self.versions[node.host.name] = self._label(server, node, installed)
         self.register_outputs({"kubeconfig": self.kubeconfig, "token": self.token, "endpoint": self.endpoint})
 
@@ -143,16 +146,16 @@ class K3sCluster(pulumi.ComponentResource):
         config = pulumi.Output.all(node.node_ip, self.endpoint).apply(
             lambda known: self._config(node, known[0], known[1])
         )
-        return host_step(
+        return HostStep(
             f"{node.host.name}-k3s",
             "k3s.sh",
             node.host.target,
             {
                 "ROLE": node.role,
                 "NODE": node.host.name,
-                "BINARY": node.binary.path,
-                "INSTALLER": node.installer.path,
-                "IMAGES": node.images.path,
+                "BINARY": node.host.path(node.binary),
+                "INSTALLER": node.host.path(node.installer),
+                "IMAGES": node.host.path(node.images),
                 "IMAGES_FILE": node.images.file_name,
                 "CONFIG": config,
                 "TOKEN": self.token,
@@ -164,7 +167,7 @@ class K3sCluster(pulumi.ComponentResource):
         )
 
     def _read_kubeconfig(self, server: NodeArgs, installed: remote.Command) -> pulumi.Output[str]:
-        read = host_step(
+        read = HostStep(
             f"{server.host.name}-kubeconfig",
             "kubeconfig.sh",
             server.host.target,
@@ -177,7 +180,7 @@ class K3sCluster(pulumi.ComponentResource):
         return pulumi.Output.secret(read.stdout)
 
     def _label(self, server: NodeArgs, node: NodeArgs, installed: remote.Command) -> pulumi.Output[str]:
-        labelled = host_step(
+        labelled = HostStep(
             f"{node.host.name}-node",
             "node.sh",
             server.host.target,

@@ -8,7 +8,7 @@ import pulumi
 
 from components.artifact import Artifact
 from components.host import EdgeHost
-from components.step import host_step
+from components.step import HostStep
 
 
 def digest_reference(image: str) -> str:
@@ -25,7 +25,7 @@ class ModelImageArgs:
     Args:
         host: the node's machine; K3s must run on it (say so by `opts.depends_on` or `after`).
         name: file name of the archive in K3s's images folder.
-        archive: OCI or docker archive that holds the image, staged on the host.
+        archive: OCI or docker archive that holds the image.
         image: reference by digest.
         after: what must be done first: K3s on that host.
     """
@@ -37,24 +37,21 @@ class ModelImageArgs:
     after: tuple[pulumi.Resource, ...] = ()
 
 
-class ModelImage(pulumi.ComponentResource):
+class ModelImage(HostStep):
     """The image in the node's containerd, pinned, and in K3s's images folder for the next start.
 
     Outputs:
         reference: the image by digest, known once containerd has it.
     """
 
-    reference: pulumi.Output[str]
-
     def __init__(self, name: str, args: ModelImageArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("edge:model:ModelImage", name, None, opts)
-        cached = host_step(
-            f"{name}-cached",
-            "model.sh",
-            args.host.target,
-            {"NAME": args.name, "ARCHIVE": args.archive.path, "REFERENCE": digest_reference(args.image)},
-            parent=self,
-            depends_on=args.after,
-        )
-        self.reference = cached.stdout
-        self.register_outputs({"reference": self.reference})
+        values: dict[str, pulumi.Input[str]] = {
+            "NAME": args.name,
+            "ARCHIVE": args.host.path(args.archive),
+            "REFERENCE": digest_reference(args.image),
+        }
+        super().__init__(name, "model.sh", args.host.target, values, depends_on=args.after, opts=opts)
+
+    @property
+    def reference(self) -> pulumi.Output[str]:
+        return self.stdout

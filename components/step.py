@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pulumi
@@ -29,7 +30,13 @@ class Target:
     user: str
     gone: bool
 
+    @property
+    def shell(self) -> str:
+        """What runs a script as root on the host."""
+        return "sh" if self.user == "root" else "sudo -n sh"
 
+
+@cache
 def script_text(script: str) -> str:
     """The step's shell text: lib.sh and the script without comments, so that editing one reruns nothing."""
     text = (_SCRIPTS / "lib.sh").read_text() + (_SCRIPTS / script).read_text()
@@ -42,27 +49,17 @@ def step_input(script: str, values: Mapping[str, str]) -> str:
     return "".join(f"{key}={shlex.quote(value)}\n" for key, value in values.items()) + script_text(script)
 
 
-def step_command(script: str, action: str) -> str:
+def step_command(script: str, action: str, shell: str = "sh") -> str:
     """The command line of a step; the script's name is what a process list shows of it."""
-    return f"sh -c 'eval \"$(cat)\"' {script} {action}"
+    return f"{shell} -c 'eval \"$(cat)\"' {script} {action}"
 
 
-def host_step(
-    name: str,
-    script: str,
-    target: Target,
-    values: Mapping[str, pulumi.Input[str]],
-    *,
-    parent: pulumi.Resource,
-    depends_on: Sequence[pulumi.Resource] = (),
-    secret: bool = False,
-    read_only: bool = False,
-) -> remote.Command:
+class HostStep(remote.Command):
     """Runs a script of components/scripts on a host: `apply` at create and update, `remove` at delete.
 
-    The script and its values travel on standard input, so no value is seen in a process list, and they are
-    the step's whole identity: it runs again only when one of them, or the connection, changes. Scripts are
-    idempotent, so a changed connection checks the host and changes nothing on it.
+    The script and its values are the step's whole identity: it runs again only when one of them, or the
+    connection, changes. Scripts are idempotent, so a changed connection checks the host and changes nothing
+    on it.
 
     Args:
         name: the resource's name.
@@ -73,24 +70,38 @@ def host_step(
         depends_on: what must be done first where no value says so.
         secret: what the step prints is a secret; it is neither logged nor shown.
         read_only: the step changes nothing, so nothing runs at deletion.
+        opts: further options of the resource.
     """
-    stdin = pulumi.Output.all(HOST=target.name, **values).apply(lambda known: step_input(script, known))
-    sudo = "" if target.user == "root" else "sudo -n "
-    apply = sudo + step_command(script, "apply")
-    return remote.Command(
-        name,
-        connection=target.connection,
-        create=apply,
-        update=apply,
-        delete=None if read_only else sudo + step_command(script, "remove"),
-        stdin=stdin,
-        add_previous_output_in_env=False,
-        logging=remote.Logging.NONE if secret else remote.Logging.STDERR,
-        opts=pulumi.ResourceOptions(
+
+    def __init__(
+        self,
+        name: str,
+        script: str,
+        target: Target,
+        values: Mapping[str, pulumi.Input[str]],
+        *,
+        parent: pulumi.Resource | None = None,
+        depends_on: Sequence[pulumi.Resource] = (),
+        secret: bool = False,
+        read_only: bool = False,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        own = pulumi.ResourceOptions(
             parent=parent,
             depends_on=list(depends_on),
             additional_secret_outputs=["stdout", "stderr"] if secret else None,
             retain_on_delete=target.gone,
             custom_timeouts=pulumi.CustomTimeouts(create="15m", update="15m", delete="5m"),
-        ),
-    )
+        )
+        stdin = pulumi.Output.all(HOST=target.name, **values).apply(lambda known: step_input(script, known))
+        super().__init__(
+            name,
+            connection=target.connection,
+            create=step_command(script, "apply", target.shell),
+            update=step_command(script, "apply", target.shell),
+            delete=None if read_only else step_command(script, "remove", target.shell),
+            stdin=stdin,
+            add_previous_output_in_env=False,
+            logging=remote.Logging.NONE if secret else remote.Logging.STDERR,
+            opts=pulumi.ResourceOptions.merge(own, opts),
+        )

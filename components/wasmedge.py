@@ -10,7 +10,7 @@ import pulumi_kubernetes as k8s
 from components.artifact import Artifact
 from components.host import EdgeHost
 from components.outputs import known_name
-from components.step import host_step
+from components.step import HostStep
 
 NODE_LABEL = {"edge.inference/runtime": "wasmedge"}
 """Label of the nodes that can run wasm pods."""
@@ -22,7 +22,7 @@ class WasmEdgeInstallArgs:
 
     Args:
         host: the machine.
-        archive: tar archive of opt/wasmedge/{bin,lib,VERSION}, staged on the host.
+        archive: tar archive of opt/wasmedge/{bin,lib,VERSION}.
         version: WasmEdge's version; the archive's VERSION must contain it.
     """
 
@@ -31,28 +31,25 @@ class WasmEdgeInstallArgs:
     version: str = "0.14.1"
 
 
-class WasmEdgeInstall(pulumi.ComponentResource):
+class WasmEdgeInstall(HostStep):
     """Library and shim in /opt/wasmedge; K3s detects the shim when it starts, so this goes before K3s.
 
     Outputs:
         version: the archive's VERSION.
     """
 
-    version: pulumi.Output[str]
-
     def __init__(
         self, name: str, args: WasmEdgeInstallArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
-        super().__init__("edge:wasmedge:WasmEdgeInstall", name, None, opts)
-        self.step = host_step(
-            f"{name}-install",
-            "wasmedge.sh",
-            args.host.target,
-            {"ARCHIVE": args.archive.path, "VERSION": args.version},
-            parent=self,
-        )
-        self.version = self.step.stdout
-        self.register_outputs({"version": self.version})
+        values: dict[str, pulumi.Input[str]] = {
+            "ARCHIVE": args.host.path(args.archive),
+            "VERSION": args.version,
+        }
+        super().__init__(name, "wasmedge.sh", args.host.target, values, opts=opts)
+
+    @property
+    def version(self) -> pulumi.Output[str]:
+        return self.stdout
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from policies.cosign import verify_blob
-from stacks.settings import ArtifactSettings, Settings, SettingsError
+from stacks.settings import ArtifactSettings, HostSettings, Settings, SettingsError
 
 SETTING = "edge-inference:artifacts.manifest"
 KEY_SETTING = "edge-inference:artifacts.publicKey"
@@ -63,12 +63,15 @@ class UnsignedError(SettingsError):
     """The manifest's signature, or the key that it is compared with, is not there."""
 
 
+def host_artifacts(settings: Settings, host: HostSettings) -> list[str]:
+    """Names of the artifacts that a host gets."""
+    archives = {service.archive: None for service in settings.services if service.archive}
+    return [*INSTALLED, *archives, *(settings.nvidia.packages if host.gpu else ())]
+
+
 def wanted_artifacts(settings: Settings) -> set[str]:
     """Names of the artifacts that a stack uses."""
-    wanted = {*INSTALLED, *(service.archive for service in settings.services if service.archive)}
-    if any(host.gpu for host in settings.hosts):
-        wanted |= set(settings.nvidia.packages)
-    return wanted
+    return {name for host in settings.hosts for name in host_artifacts(settings, host)}
 
 
 def check_signature(settings: ArtifactSettings, stack: str) -> None:

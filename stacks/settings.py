@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from stacks.gpu import GpuSettings, NvidiaSettings
@@ -223,11 +224,21 @@ class ServiceSettings(Model):
         return self
 
 
+def _or_path(schema: dict[str, Any]) -> None:
+    of_list = {key: schema.pop(key) for key in ("type", "items", "minItems")}
+    schema["anyOf"] = [of_list, {"type": "string"}]
+
+
 class Settings(Model):
     """All settings of a stack."""
 
     artifacts: ArtifactSettings = Field(description="Where the files come from.")
-    hosts: list[HostSettings] = Field(min_length=1, description="The site's machines.")
+    hosts: list[HostSettings] = Field(
+        min_length=1,
+        description="The site's machines; or the path of a YAML or JSON file with that list, which a stack "
+        "with hundreds of them needs (Pulumi hands config to a program in one environment variable).",
+        json_schema_extra=_or_path,
+    )
     cluster: ClusterSettings = Field(default=ClusterSettings(), description="K3s.")
     wasmedge: WasmEdgeSettings = Field(default=WasmEdgeSettings(), description="The wasm runtime.")
     nvidia: NvidiaSettings = Field(default=NvidiaSettings(), description="GPUs.")
@@ -281,16 +292,25 @@ class Settings(Model):
 
 
 def parse(values: dict[str, Any]) -> Settings:
-    """Checks settings given as plain values (the keys without `edge-inference:`).
+    """Checks settings given as plain values (the keys without `edge-inference:`), hosts read from their file.
 
     Raises:
         SettingsError: names each wrong setting, what was found and what to do.
     """
+    if isinstance(values.get("hosts"), str):
+        values = values | {"hosts": _hosts_file(values["hosts"])}
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
         lines = [_line(problem) for problem in error.errors()]
         raise SettingsError("\n".join(lines)) from None
+
+
+def _hosts_file(path: str) -> Any:
+    try:
+        return yaml.safe_load(read_file(path, "hosts"))
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{PROJECT}:hosts: {path} is not YAML: {error}: mend it") from None
 
 
 def _line(problem: Any) -> str:

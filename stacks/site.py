@@ -24,7 +24,14 @@ from components.nvidia import Mps, TimeSlicing
 from components.wasmedge import NODE_LABEL as WASM_LABEL
 from policies.admission import manifests
 from policies.config import ConfigError
-from stacks.manifest import Entry, UnsignedError, check_signature, load_manifest, wanted_artifacts
+from stacks.manifest import (
+    Entry,
+    UnsignedError,
+    check_signature,
+    host_artifacts,
+    load_manifest,
+    wanted_artifacts,
+)
 from stacks.settings import (
     PROJECT,
     HostSettings,
@@ -46,6 +53,10 @@ class Site:
     images: dict[str, str]
     memory: dict[str, str]
     admission: list[dict[str, Any]]
+
+    def files(self, host: HostSettings) -> list[str]:
+        """Names of the artifacts that the host gets."""
+        return host_artifacts(self.settings, host)
 
     def labels(self, host: HostSettings) -> dict[str, str]:
         """Labels of the host's node: its own, the runtime's, the GPU's."""

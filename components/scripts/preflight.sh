@@ -23,7 +23,7 @@ x86_64 | aarch64) ;;
 esac
 if [ ! -d /run/systemd/system ]; then problem "no systemd found, need systemd as init: K3s runs as its unit"; fi
 
-for tool in ip iptables mount ps sha256sum tar cmp systemctl; do
+for tool in ip iptables mount ps pkill sha256sum tar cmp systemctl; do
     command -v "$tool" >/dev/null 2>&1 || problem "command $tool not found: install it (Debian: iproute2 iptables mount procps coreutils tar diffutils)"
 done
 

@@ -16,11 +16,10 @@ folder = Path(config.require("artifacts"))
 artifacts = json.loads((folder / "manifest.json").read_text())["artifacts"]
 
 
-def stage(host: edge.EdgeHost, name: str) -> edge.Artifact:
-    """Puts one artifact on the host, verified there."""
+def declare(name: str) -> edge.Artifact:
+    """One artifact of the folder."""
     entry = artifacts[name]
-    args = edge.ArtifactArgs(host, name, str(folder / entry["source"]), entry["sha256"])
-    return edge.Artifact(f"{host.name}-{name}", args)
+    return edge.Artifact(name, edge.ArtifactArgs(name, str(folder / entry["source"]), entry["sha256"]))
 
 
 hosts = {
@@ -35,7 +34,8 @@ hosts = {
     )
     for wanted in config.require_object("hosts")
 }
-edge.prepare(hosts.values())
+k3s, installer, images = (declare(name) for name in ("k3s", "k3s-install", "k3s-images"))
+edge.prepare("site", {host: [k3s, installer, images] for host in hosts.values()})
 
 nodes = []
 for wanted in config.require_object("hosts"):
@@ -43,9 +43,9 @@ for wanted in config.require_object("hosts"):
     node = edge.NodeArgs(
         host,
         wanted["role"],
-        binary=stage(host, "k3s"),
-        installer=stage(host, "k3s-install"),
-        images=stage(host, "k3s-images"),
+        binary=k3s,
+        installer=installer,
+        images=images,
         node_ip=wanted["address"],
     )
     nodes.append(node)

@@ -85,3 +85,14 @@ def test_an_unknown_sum_previews_but_is_refused_by_up(tmp_path: Path) -> None:
 def test_a_missing_artifact_is_named(tmp_path: Path) -> None:
     _, problems = load_manifest(_manifest(tmp_path, None), {"k3s", "digits"}, preview=True)
     assert any("has no artifact digits" in problem for problem in problems)
+
+
+def test_hosts_may_stand_in_a_file(tmp_path: Path) -> None:
+    config = _stack("local")
+    file = tmp_path / "hosts.yaml"
+    file.write_text(yaml.safe_dump(config["hosts"]))
+    assert parse(config | {"hosts": str(file)}) == parse(config)
+    file.write_text("- {name: [")
+    for path, message in ((file, "is not YAML"), (tmp_path / "none", "mend the path or make the file")):
+        with pytest.raises(SettingsError, match=f"edge-inference:hosts: {path}.*{message}"):
+            parse(config | {"hosts": str(path)})

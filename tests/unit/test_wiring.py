@@ -38,21 +38,19 @@ from components.step import script_text  # noqa: E402
 
 def _host(name: str, **changes: Any) -> edge.EdgeHost:
     values: dict[str, Any] = {"address": "192.0.2.1", "host_key": "ssh-ed25519 AAAA", "role": "server"}
-    host = edge.EdgeHost(name, edge.EdgeHostArgs(**(values | changes)))
-    edge.prepare([host])
-    return host
+    return edge.EdgeHost(name, edge.EdgeHostArgs(**(values | changes)))
+
+
+def _artifact(name: str, file: str) -> edge.Artifact:
+    return edge.Artifact(name, edge.ArtifactArgs(file, f"/a/{file}.tar.zst", "ab" * 32))
 
 
 def _cluster(name: str) -> edge.K3sCluster:
     nodes = []
+    files = [_artifact(f"{name}-{file}", file) for file in ("k3s", "installer", "images")]
     for index, role in enumerate(["server", "agent"]):
         host = _host(f"{name}-{index}", role=role)
-        files = [
-            edge.Artifact(
-                f"{name}-{index}-{file}", edge.ArtifactArgs(host, file, f"/a/{file}.tar.zst", "ab" * 32)
-            )
-            for file in ("k3s", "installer", "images")
-        ]
+        edge.prepare(host.name, {host: files})
         nodes.append(
             edge.NodeArgs(
                 host, role, files[0], files[1], files[2], node_ip=f"192.0.2.{index}", labels={"x": "y"}
@@ -169,7 +167,7 @@ def test_a_service_asks_for_its_gpus_as_request_and_limit() -> Any:
 def test_gpus_are_checked_before_any_host_is_changed() -> Any:
     host = edge.EdgeHost("with-gpu", edge.EdgeHostArgs("192.0.2.1", "ssh-ed25519 AAAA", "server"))
     gpu = edge.GpuHost("with-gpu-gpu", edge.GpuHostArgs(host, "550.54.14", "CUDA 12.4", "1.17.8", 1024))
-    edge.prepare([host], [gpu.checked])
+    edge.prepare("with-gpu", {host: []}, [gpu.checked])
 
     def check(_: object) -> None:
         inputs = recorder.made[f"{REMOTE}::with-gpu-gpu-check"].inputs
@@ -177,4 +175,4 @@ def test_gpus_are_checked_before_any_host_is_changed() -> Any:
         assert "MINIMUM_DRIVER=550.54.14" in str(inputs["stdin"])
         assert "MEMORY_MIB=1024" in str(inputs["stdin"])
 
-    return pulumi.Output.all(gpu.facts, host.workspace.stdout).apply(check)
+    return gpu.facts.apply(check)

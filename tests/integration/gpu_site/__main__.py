@@ -22,16 +22,16 @@ images = config.require_object("images")
 wanted_hosts = config.require_object("hosts")
 
 
-def stage(host: edge.EdgeHost, name: str, file: str, sha256: str) -> edge.Artifact:
-    """Puts a file on the host, verified there."""
-    return edge.Artifact(f"{host.name}-{name}", edge.ArtifactArgs(host, name, file, sha256))
+def declare(name: str, file: str, sha256: str) -> edge.Artifact:
+    """A file that every host gets."""
+    return edge.Artifact(name, edge.ArtifactArgs(name, file, sha256))
 
 
-def stage_part(host: edge.EdgeHost, name: str) -> edge.Artifact:
-    """Puts one of the platform's artifacts on the host."""
-    return stage(host, name, str(folder / artifacts[name]["source"]), artifacts[name]["sha256"])
-
-
+parts = {
+    name: declare(name, str(folder / artifacts[name]["source"]), artifacts[name]["sha256"])
+    for name in ("k3s", "k3s-install", "k3s-images", "wasmedge-runtime")
+}
+archives = {name: declare(name, image["archive"], image["sha256"]) for name, image in images.items()}
 hosts = {
     wanted["name"]: edge.EdgeHost(
         wanted["name"],
@@ -44,22 +44,22 @@ hosts = {
     )
     for wanted in wanted_hosts
 }
-edge.prepare(hosts.values())
+edge.prepare("site", {host: [*parts.values(), *archives.values()] for host in hosts.values()})
 
 nodes = []
 for wanted in wanted_hosts:
     host = hosts[wanted["name"]]
-    install = edge.WasmEdgeInstallArgs(host, stage_part(host, "wasmedge-runtime"), "0.14.1")
+    install = edge.WasmEdgeInstallArgs(host, parts["wasmedge-runtime"], "0.14.1")
     node = edge.NodeArgs(
         host,
         wanted["role"],
-        binary=stage_part(host, "k3s"),
-        installer=stage_part(host, "k3s-install"),
-        images=stage_part(host, "k3s-images"),
+        binary=parts["k3s"],
+        installer=parts["k3s-install"],
+        images=parts["k3s-images"],
         node_ip=wanted["address"],
         labels={**WASM_LABEL, **(NODE_LABEL if wanted["gpu"] else {})},
         gpu=wanted["gpu"],
-        after=[edge.WasmEdgeInstall(f"{host.name}-wasmedge", install).step],
+        after=[edge.WasmEdgeInstall(f"{host.name}-wasmedge", install)],
     )
     nodes.append(node)
 cluster = edge.K3sCluster("cluster", edge.K3sClusterArgs(nodes, disable=["traefik", "metrics-server"]))
@@ -67,9 +67,7 @@ cluster = edge.K3sCluster("cluster", edge.K3sClusterArgs(nodes, disable=["traefi
 cached: list[pulumi.Resource] = [
     edge.ModelImage(
         f"{host.name}-{name}",
-        edge.ModelImageArgs(
-            host, name, stage(host, name, image["archive"], image["sha256"]), image["reference"], (cluster,)
-        ),
+        edge.ModelImageArgs(host, name, archives[name], image["reference"], (cluster.installed[host.name],)),
     )
     for host in hosts.values()
     for name, image in images.items()
