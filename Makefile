@@ -7,9 +7,9 @@ STACK ?= local
 OUTPUT ?= .state/bundle-$(STACK).tar
 STARTED := $(shell date +%s)
 ELAPSED = $$(($$(date +%s) - $(STARTED))) s
-SCRIPTS := env.sh $(wildcard docs/*.sh toolchain/*.sh toolchain/*/build.sh localhosts/files/*.sh workloads/*.sh)
+SCRIPTS := env.sh $(wildcard toolchain/*.sh toolchain/*/build.sh localhosts/files/*.sh workloads/*.sh)
 
-.PHONY: help up down setup model table status test check bundle bench bench-policy generate format hosts hosts-down
+.PHONY: help up down setup model table status test check bundle bench bench-policy gpu-facts generate format hosts hosts-down
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ bench: model ## figures of the platform beside a peer's, in one table (root, abo
 
 bench-policy: model ## what the policy pack adds to previews, beside an empty pack (root, about 6 minutes)
 	@. ./env.sh && $(PYTHON) -m tests.bench.policy
+
+gpu-facts: ## what the NVIDIA GPUs of this machine do: check, CDI, NVML, CUDA, WasmEdge (installs nothing)
+	@python3 -m tests.gpu
 
 generate: .venv/.installed ## write the schemas of settings and the rules' pages again
 	@$(PYTHON) -m stacks.settings >stacks/settings.schema.json.new && mv stacks/settings.schema.json.new stacks/settings.schema.json

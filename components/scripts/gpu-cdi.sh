@@ -12,6 +12,7 @@ driver=$(echo "${FACTS-}" | sed 's/.*"driver":"\([^"]*\)".*/\1/')
 
 # nvidia-ctk loads NVIDIA's library, which loads the module and makes device nodes where they are missing: hence
 # these capabilities, which NVIDIA's own unit has too, and no ProtectKernelModules or PrivateDevices.
+# It looks for sockets of the driver's daemons, one of them under /tmp: hence no PrivateTmp.
 # K3s is only ordered after it: without the specification, pods without a GPU still run.
 service_text() {
     cat <<UNIT
@@ -30,7 +31,6 @@ CapabilityBoundingSet=CAP_SYS_MODULE CAP_SYS_ADMIN CAP_MKNOD
 NoNewPrivileges=yes
 ProtectSystem=strict
 ProtectHome=yes
-PrivateTmp=yes
 PrivateNetwork=yes
 ProtectClock=yes
 ProtectControlGroups=yes
@@ -127,7 +127,7 @@ apply() {
         install_ours
     fi
     if [ "$changed" = yes ] || ! whole; then
-        systemctl start "$unit.service" ||
+        systemctl start "$unit.service" 2>/dev/null ||
             refuse "no CDI specification, nvidia-ctk says '$(said)': run 'nvidia-ctk cdi generate' on the host, mend what it names (driver, its libraries and the toolkit must fit), then run up again"
     fi
     check
