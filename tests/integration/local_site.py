@@ -24,11 +24,13 @@ class LocalSite:
         folder: holds keys, state and a project whose program is this checkout's.
         prefix: name of the set of hosts; they are PREFIX-1 (server) and PREFIX-2 (agent).
         subnet: the first three numbers of their network, for example "10.216.4".
+        within: what the user's commands are run by, such as `ip netns exec NAME`.
     """
 
     folder: Path
     prefix: str
     subnet: str
+    within: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -85,7 +87,7 @@ class LocalSite:
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Runs a command as a user of this stack does."""
         return subprocess.run(
-            command,
+            [*self.within, *command],
             cwd=self.project,
             env=self.environment,
             capture_output=True,
@@ -133,7 +135,7 @@ class LocalSite:
             "BatchMode=yes",
         ]
         return subprocess.run(
-            ["ssh", *options, f"root@{address}", command],
+            [*self.within, "ssh", *options, f"root@{address}", command],
             input=stdin,
             capture_output=True,
             text=True,
