@@ -131,6 +131,7 @@ def deploy(site: Site) -> None:
     restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
     metadata = {"name": settings.namespace, "labels": restricted}
     namespace = k8s.core.v1.Namespace(settings.namespace, metadata=metadata, opts=opts)
+    edge.remove_copies(cluster.kubeconfig, namespace)
     endpoints = {}
     for wanted in settings.services:
         models: list[pulumi.Resource] = []

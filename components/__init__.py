@@ -7,6 +7,7 @@ from components.gpu import GpuCdi, GpuHost, GpuHostArgs, GpuPackages
 from components.host import EdgeHost, EdgeHostArgs, prepare
 from components.inference import InferenceService, InferenceServiceArgs
 from components.k3s import K3sCluster, K3sClusterArgs, NodeArgs
+from components.kubeconfig import remove_copies
 from components.model import ModelImage, ModelImageArgs
 from components.nvidia import NvidiaRuntime, NvidiaRuntimeArgs
 from components.outputs import known_name
@@ -40,4 +41,5 @@ __all__ = [
     "WasmEdgeRuntimeArgs",
     "known_name",
     "prepare",
+    "remove_copies",
 ]

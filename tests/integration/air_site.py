@@ -72,7 +72,14 @@ class AirSite(LocalSite):
         self.bundle.mkdir()
         shutil.copy(key, self.project / "stacks/bundle.pub")
         python = f"{sys.base_prefix}/bin/python3"
-        offline = ["--quiet", "--disable-pip-version-check", "--no-index", "--find-links", ".bundle/wheels"]
+        offline = [
+            "--quiet",
+            "--no-compile",
+            "--disable-pip-version-check",
+            "--no-index",
+            "--find-links",
+            ".bundle/wheels",
+        ]
         pinned = ["--require-hashes", "-r", ".bundle/wheels/requirements.txt"]
         install = ["-m", "bundle", "install", ".bundle", "--key", "stacks/bundle.pub"]
         for command in (
