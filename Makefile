@@ -9,7 +9,7 @@ STARTED := $(shell date +%s)
 ELAPSED = $$(($$(date +%s) - $(STARTED))) s
 SCRIPTS := env.sh $(wildcard toolchain/*.sh toolchain/*/build.sh localhosts/files/*.sh workloads/*.sh)
 
-.PHONY: help up down setup model table status test check bundle bench bench-policy gpu-facts generate format hosts hosts-down
+.PHONY: help up down setup model table status test test-slow check bundle bench bench-policy gpu-facts generate format hosts hosts-down
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ check: .venv/.installed ## lint, types, shell scripts
 
 test: model check ## everything: checks, unit, policy, host and end-to-end tests
 	@. ./env.sh && $(PYTHON) -m pytest --numprocesses $(LANES) --dist loadfile --no-loadscope-reorder
+
+test-slow: model ## the tests with many hosts, which `make test` leaves out (root, about 15 minutes)
+	@. ./env.sh && $(PYTHON) -m pytest -m slow
 
 bench: model ## figures of the platform beside a peer's, in one table (root, about 5 minutes)
 	@. ./env.sh && $(PYTHON) -m tests.bench

@@ -121,8 +121,8 @@ def deploy(site: Site) -> None:
     provider = k8s.Provider(
         "cluster",
         kubeconfig=cluster.kubeconfig,
-        cluster_identifier=cluster.endpoint,
-        delete_unreachable=any(host.gone and host.role == "server" for host in settings.hosts),
+        cluster_identifier=cluster.identity,
+        delete_unreachable=all(host.gone for host in settings.hosts if host.role == "server"),
         opts=pulumi.ResourceOptions(depends_on=[cluster]),
     )
     # When the cluster itself goes, its objects go with it: a pod that will not end cannot hold up a destroy.

@@ -4,7 +4,7 @@ from components.admission import AdmissionPolicies, AdmissionPoliciesArgs
 from components.artifact import Artifact, ArtifactArgs
 from components.dcgm import DcgmExporter, DcgmExporterArgs
 from components.gpu import GpuCdi, GpuHost, GpuHostArgs, GpuPackages
-from components.host import EdgeHost, EdgeHostArgs, prepare
+from components.host import Bastion, EdgeHost, EdgeHostArgs, prepare
 from components.inference import InferenceService, InferenceServiceArgs
 from components.k3s import K3sCluster, K3sClusterArgs, NodeArgs
 from components.kubeconfig import remove_copies
@@ -18,6 +18,7 @@ __all__ = [
     "AdmissionPoliciesArgs",
     "Artifact",
     "ArtifactArgs",
+    "Bastion",
     "DcgmExporter",
     "DcgmExporterArgs",
     "EdgeHost",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 from pulumi_command import remote
@@ -11,6 +12,27 @@ from pulumi_command import remote
 from components.artifact import Artifact, StagedArtifacts
 from components.outputs import known_name
 from components.step import HostStep, Target
+
+
+@dataclass(frozen=True)
+class Bastion:
+    """An SSH server that passes connections on to the hosts behind it; nothing runs on it.
+
+    Args:
+        address: name or IP address of the bastion.
+        host_key: its own public key line; another key refuses the connection.
+        user: SSH user there.
+        port: SSH port there.
+        private_key: the key that logs in there; None: the SSH agent's keys are used.
+        agent_socket: path of the SSH agent's socket; None: SSH_AUTH_SOCK.
+    """
+
+    address: pulumi.Input[str]
+    host_key: pulumi.Input[str]
+    user: str = "root"
+    port: int = 22
+    private_key: pulumi.Input[str] | None = None
+    agent_socket: str | None = None
 
 
 @dataclass(frozen=True)
@@ -25,6 +47,7 @@ class EdgeHostArgs:
         port: SSH port.
         private_key: the operator's private key; None: the SSH agent's keys are used.
         agent_socket: path of the SSH agent's socket; None: SSH_AUTH_SOCK.
+        proxy: the bastion before the host; None: it is reached directly.
         min_memory_mib: least memory, in MiB.
         min_disk_mib: least free space under /var/lib before the first install, in MiB.
         gone: the host no longer exists; see Target.
@@ -37,6 +60,7 @@ class EdgeHostArgs:
     port: int = 22
     private_key: pulumi.Input[str] | None = None
     agent_socket: str | None = None
+    proxy: Bastion | None = None
     min_memory_mib: int = 900
     min_disk_mib: int = 3000
     gone: bool = False
@@ -58,17 +82,8 @@ class EdgeHost(pulumi.ComponentResource):
         super().__init__("edge:host:EdgeHost", name, None, opts)
         self.name = name
         self.address = args.address
-        # Ten seconds a dial and three more tries: a host that is off is an error within a minute.
-        connection = remote.ConnectionArgs(
-            host=args.address,
-            port=args.port,
-            user=args.user,
-            host_key=args.host_key,
-            private_key=None if args.private_key is None else pulumi.Output.secret(args.private_key),
-            agent_socket_path=args.agent_socket,
-            per_dial_timeout=10,
-            dial_error_limit=3,
-        )
+        proxy = None if args.proxy is None else remote.ProxyConnectionArgs(**_login(args.proxy))
+        connection = remote.ConnectionArgs(**_login(args), proxy=proxy)
         self.target = Target(name, connection, args.user, args.gone)
         minimums = {"MIN_MEMORY_MIB": str(args.min_memory_mib), "MIN_DISK_MIB": str(args.min_disk_mib)}
         self.checked = HostStep(
@@ -104,6 +119,20 @@ class EdgeHost(pulumi.ComponentResource):
         if artifact not in self._artifacts:
             raise RuntimeError(f"host {self.name}: hand artifact {artifact.args.name} to prepare() first")
         return known_name(artifact.path, self.staged)
+
+
+def _login(args: EdgeHostArgs | Bastion) -> dict[str, Any]:
+    return {
+        "host": args.address,
+        "port": args.port,
+        "user": args.user,
+        "host_key": args.host_key,
+        "private_key": None if args.private_key is None else pulumi.Output.secret(args.private_key),
+        "agent_socket_path": args.agent_socket,
+        # Ten seconds a dial and three tries: a host that is off is an error within a minute.
+        "per_dial_timeout": 10,
+        "dial_error_limit": 3,
+    }
 
 
 def prepare(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pulumi
 from pulumi_command import local, remote
@@ -48,7 +49,12 @@ class K3sClusterArgs:
     """The cluster.
 
     Args:
-        nodes: its nodes, exactly one server among them.
+        nodes: its nodes; one server among them, or an odd number from three.
+        address: name or IP address that leads to all servers, such as a load balancer's: agents join by it,
+            the kubeconfig has it, the API's certificate names it; None: the first server's.
+        datastore: "sqlite" (one server only) or "etcd"; None: sqlite for one server, etcd for several. A
+            server that has sqlite's data takes them into etcd, and never goes back.
+        max_unavailable: how many agents a later change may restart at once; servers always go one by one.
         disable: packaged components of K3s that are left out.
         cluster_cidr: addresses of pods.
         service_cidr: addresses of services.
@@ -58,6 +64,9 @@ class K3sClusterArgs:
     """
 
     nodes: Sequence[NodeArgs]
+    address: pulumi.Input[str] | None = None
+    datastore: str | None = None
+    max_unavailable: int = 1
     disable: Sequence[str] = ("traefik", "local-storage")
     cluster_cidr: str = "10.42.0.0/16"
     service_cidr: str = "10.43.0.0/16"
@@ -69,22 +78,32 @@ class K3sClusterArgs:
 class K3sCluster(pulumi.ComponentResource):
     """A cluster whose nodes are Ready.
 
+    Servers are installed and changed one after the other, each Ready before the next. Agents are installed
+    all at once when the servers are Ready; later changes reach `max_unavailable` of them at a time. A node
+    that does not come back Ready fails, and no further one is touched.
+
+    The first server of the first `up` begins the cluster, which the state remembers; every other one joins
+    whichever server answers. With etcd, its node's removal takes a server out of the members before its
+    host is cleared.
+
     Outputs:
-        kubeconfig: the admin's kubeconfig with the server's real address (secret).
+        kubeconfig: the admin's kubeconfig with the API's real address (secret).
         token: what nodes join with, made once and kept as a secret in the state.
-        endpoint: https address of the API.
+        endpoint: https address of the API: `address`, or the first server's.
+        identity: what tells this cluster from another: it stays while servers or `address` change.
         node_names: name of each node.
-        server: the server's install step; what lives in the cluster is `deleted_with` it.
+        server: the first server's install step; what lives in the cluster is `deleted_with` it.
         installed: per node, the step after which it is Ready.
         versions: per node, what the API says: kubelet and container runtime version.
 
     Raises:
-        ValueError: not exactly one server among the nodes.
+        ValueError: an even number of servers or none, or several with sqlite.
     """
 
     kubeconfig: pulumi.Output[str]
     token: pulumi.Output[str]
     endpoint: pulumi.Output[str]
+    identity: pulumi.Output[str]
     server: remote.Command
     node_names: list[str]
     installed: dict[str, remote.Command]
@@ -92,22 +111,28 @@ class K3sCluster(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: K3sClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("edge:k3s:K3sCluster", name, None, opts)
+        # A server that is gone for good leads nobody to the cluster, and is the first to leave it.
         servers = [node for node in args.nodes if node.role == "server"]
-        if len(servers) != 1:
-            raise ValueError(f"cluster {name}: {len(servers)} servers found, need exactly one")
-        server = servers[0]
+        servers.sort(key=lambda node: node.host.target.gone)
+        agents = [node for node in args.nodes if node.role != "server"]
+        if len(servers) % 2 == 0:
+            raise ValueError(f"cluster {name}: {len(servers)} servers found, need an odd number")
+        if len(servers) > 1 and args.datastore == "sqlite":
+            raise ValueError(f"cluster {name}: {len(servers)} servers found, sqlite is for one: use etcd")
         self._args = args
+        self._servers = servers
+        self._etcd = len(servers) > 1 or args.datastore == "etcd"
         self.node_names = [node.host.name for node in args.nodes]
-        self.endpoint = pulumi.Output.from_input(server.node_ip).apply(lambda ip: f"https://{ip}:6443")
+        own = _api(servers[0].node_ip)
+        self.endpoint = own if args.address is None else _api(args.address)
         self.token = self._make_token(name)
-        first = self._install(server, [])
-        self.server = first
-        self.kubeconfig = self._read_kubeconfig(server, first)
-        self.versions, self.installed = {}, {}
-        for node in args.nodes:
-            installed = first if node is server else self._install(node, [first])
-            self.installed[node.host.name] = installed
-            self.versions[node.host.name] = self._label(server, node, installed)
+        self._first = self._remember_first(name, own)
+        self.identity = own if len(servers) == 1 else self._first["endpoint"]
+        self.installed = self._install_servers()
+        self.server = self.installed[servers[0].host.name]
+        self.kubeconfig = self._read_kubeconfig(servers[0])
+        self.installed |= self._install_agents(agents, list(self.installed.values()))
+        self.versions = self._label_all(agents)
         self.register_outputs({"kubeconfig": self.kubeconfig, "token": self.token, "endpoint": self.endpoint})
 
     def _make_token(self, name: str) -> pulumi.Output[str]:
@@ -122,7 +147,16 @@ class K3sCluster(pulumi.ComponentResource):
         )
         return pulumi.Output.secret(made.stdout)
 
-    def _config(self, node: NodeArgs, node_ip: str, endpoint: str) -> str:
+    def _remember_first(self, name: str, endpoint: pulumi.Output[str]) -> pulumi.Output[Any]:
+        """Name and API address of the server that begins the cluster, as they were at the first `up`."""
+        first = pulumi.Stash(
+            f"{name}-first",
+            input={"name": self._servers[0].host.name, "endpoint": endpoint},
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["input"]),
+        )
+        return first.output
+
+    def _config(self, node: NodeArgs, node_ip: str, endpoint: str, address: str | None) -> str:
         config: dict[str, object] = {
             "node-name": node.host.name,
             "node-ip": node_ip,
@@ -131,7 +165,7 @@ class K3sCluster(pulumi.ComponentResource):
         if node.role == "server":
             config |= {
                 "write-kubeconfig-mode": "0600",
-                "tls-san": [node_ip],
+                "tls-san": [name for name in (node_ip, address) if name],
                 "disable": list(self._args.disable),
                 "cluster-cidr": self._args.cluster_cidr,
                 "service-cidr": self._args.service_cidr,
@@ -142,48 +176,110 @@ class K3sCluster(pulumi.ComponentResource):
         # JSON is YAML, and its keys are sorted: the file differs only when a setting does.
         return json.dumps(config | dict(self._args.flags), indent=1, sort_keys=True)
 
-    def _install(self, node: NodeArgs, after: Sequence[pulumi.Resource]) -> remote.Command:
-        config = pulumi.Output.all(node.node_ip, self.endpoint).apply(
-            lambda known: self._config(node, known[0], known[1])
+    def _install_servers(self) -> dict[str, remote.Command]:
+        steps: dict[str, remote.Command] = {}
+        for node in self._servers:
+            steps[node.host.name] = self._k3s(f"{node.host.name}-k3s", node, list(steps.values())[-1:])
+        return steps
+
+    def _install_agents(
+        self, agents: Sequence[NodeArgs], servers: Sequence[pulumi.Resource]
+    ) -> dict[str, remote.Command]:
+        """Two steps an agent: the install waits for servers only, later changes for the agents before."""
+        rollout: list[remote.Command] = []
+        at_once = self._args.max_unavailable
+        for node in agents:
+            installed = self._k3s(f"{node.host.name}-k3s", node, servers, once=True)
+            before = [rollout[-at_once]] if len(rollout) >= at_once else []
+            name = f"{node.host.name}-rollout"
+            rollout.append(self._k3s(name, node, [installed, *before], read_only=True))
+        return {node.host.name: step for node, step in zip(agents, rollout, strict=True)}
+
+    def _k3s(
+        self,
+        name: str,
+        node: NodeArgs,
+        after: Sequence[pulumi.Resource],
+        *,
+        once: bool = False,
+        read_only: bool = False,
+    ) -> remote.Command:
+        address: pulumi.Input[str | None] = self._args.address
+        config = pulumi.Output.all(node.node_ip, self.endpoint, address).apply(
+            lambda known: self._config(node, *known)
         )
+        values: dict[str, pulumi.Input[str]] = {
+            "ROLE": node.role,
+            "NODE": node.host.name,
+            "BINARY": node.host.path(node.binary),
+            "INSTALLER": node.host.path(node.installer),
+            "IMAGES": node.host.path(node.images),
+            "IMAGES_FILE": node.images.file_name,
+            "CONFIG": config,
+            "TOKEN": self.token,
+            "CDI": "on" if node.gpu else "off",
+            "WAIT_SECONDS": str(self._args.wait_seconds),
+            **self._entry(node),
+        }
         return HostStep(
-            f"{node.host.name}-k3s",
+            name,
             "k3s.sh",
             node.host.target,
-            {
-                "ROLE": node.role,
-                "NODE": node.host.name,
-                "BINARY": node.host.path(node.binary),
-                "INSTALLER": node.host.path(node.installer),
-                "IMAGES": node.host.path(node.images),
-                "IMAGES_FILE": node.images.file_name,
-                "CONFIG": config,
-                "TOKEN": self.token,
-                "CDI": "on" if node.gpu else "off",
-                "WAIT_SECONDS": str(self._args.wait_seconds),
-            },
+            values,
             parent=self,
             depends_on=[*node.after, *after],
+            once=once,
+            read_only=read_only,
         )
 
-    def _read_kubeconfig(self, server: NodeArgs, installed: remote.Command) -> pulumi.Output[str]:
+    def _entry(self, node: NodeArgs) -> dict[str, pulumi.Input[str]]:
+        """How a server without etcd's data comes into the cluster."""
+        if node.role != "server" or not self._etcd:
+            return {"ETCD": "off"}
+        others = [
+            other.node_ip for other in self._servers if other is not node and not other.host.target.gone
+        ]
+        alone = len(self._servers) == 1
+        return {
+            "ETCD": "on",
+            "BEGINS": self._first["name"].apply(
+                lambda first: "yes" if alone or first == node.host.name else "no"
+            ),
+            "JOIN": pulumi.Output.all(*others).apply(
+                lambda ips: " ".join(f"https://{ip}:6443" for ip in ips)
+            ),
+        }
+
+    def _read_kubeconfig(self, server: NodeArgs) -> pulumi.Output[str]:
         read = HostStep(
             f"{server.host.name}-kubeconfig",
             "kubeconfig.sh",
             server.host.target,
             {"ENDPOINT": self.endpoint},
             parent=self,
-            depends_on=[installed],
+            depends_on=[self.server],
             secret=True,
             read_only=True,
         )
         return pulumi.Output.secret(read.stdout)
 
-    def _label(self, server: NodeArgs, node: NodeArgs, installed: remote.Command) -> pulumi.Output[str]:
-        labelled = HostStep(
+    def _label_all(self, agents: Sequence[NodeArgs]) -> dict[str, pulumi.Output[str]]:
+        """Labels, once no server restarts any more; removals go backwards: agents, then server by server."""
+        ready = [self.installed[node.host.name] for node in self._servers]
+        servers: list[remote.Command] = []
+        for node in self._servers:
+            servers.append(self._label(node, [*ready, *servers[-1:]]))
+        labelled = {node.host.name: step for node, step in zip(self._servers, servers, strict=True)}
+        for node in agents:
+            labelled[node.host.name] = self._label(node, servers)
+        return {name: labelled[name].stdout for name in self.node_names}
+
+    def _label(self, node: NodeArgs, after: Sequence[pulumi.Resource]) -> remote.Command:
+        installed = self.installed[node.host.name]
+        return HostStep(
             f"{node.host.name}-node",
             "node.sh",
-            server.host.target,
+            self._servers[0].host.target,
             {
                 "NODE": node.host.name,
                 "ROLE": node.role,
@@ -193,6 +289,9 @@ class K3sCluster(pulumi.ComponentResource):
                 "INSTALLED": installed.stdout,
             },
             parent=self,
-            depends_on=[installed],
+            depends_on=[installed, *after],
         )
-        return labelled.stdout
+
+
+def _api(address: pulumi.Input[str]) -> pulumi.Output[str]:
+    return pulumi.Output.from_input(address).apply(lambda known: f"https://{known}:6443")

@@ -36,6 +36,17 @@ class Target:
         return "sh" if self.user == "root" else "sudo -n sh"
 
 
+def _sudo_works(target: Target) -> str:
+    """Says what to do when the user who is not root gets no further."""
+    if target.user == "root":
+        return ""
+    message = (
+        f"error: host {target.name}: user {target.user} may not run commands by sudo without a password: "
+        f"allow it (sudoers: {target.user} ALL=(root) NOPASSWD: ALL), or log in as root"
+    )
+    return f"sudo -n true </dev/null || {{ echo {shlex.quote(message)} >&2; exit 1; }}; "
+
+
 @cache
 def script_text(script: str) -> str:
     """The step's shell text: lib.sh and the script without comments, so that editing one reruns nothing."""
@@ -69,7 +80,8 @@ class HostStep(remote.Command):
         parent: the component the step belongs to.
         depends_on: what must be done first where no value says so.
         secret: what the step prints is a secret; it is neither logged nor shown.
-        read_only: the step changes nothing, so nothing runs at deletion.
+        read_only: the step leaves nothing of its own behind, so nothing runs at deletion.
+        once: another step brings changed values to the host: here, nothing runs at an update.
         opts: further options of the resource.
     """
 
@@ -84,6 +96,7 @@ class HostStep(remote.Command):
         depends_on: Sequence[pulumi.Resource] = (),
         secret: bool = False,
         read_only: bool = False,
+        once: bool = False,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         own = pulumi.ResourceOptions(
@@ -94,11 +107,13 @@ class HostStep(remote.Command):
             custom_timeouts=pulumi.CustomTimeouts(create="15m", update="15m", delete="5m"),
         )
         stdin = pulumi.Output.all(HOST=target.name, **values).apply(lambda known: step_input(script, known))
+        apply = _sudo_works(target) + step_command(script, "apply", target.shell)
         super().__init__(
             name,
             connection=target.connection,
-            create=step_command(script, "apply", target.shell),
-            update=step_command(script, "apply", target.shell),
+            create=apply,
+            # Without an update command, `create` would run.
+            update=":" if once else apply,
             delete=None if read_only else step_command(script, "remove", target.shell),
             stdin=stdin,
             add_previous_output_in_env=False,

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from stacks.gpu import GpuSettings, NvidiaSettings
 from stacks.model import Model
+from stacks.ssh import LoginSettings, ProxySettings
 
 PROJECT = "edge-inference"
 _DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
@@ -24,29 +25,19 @@ class SettingsError(Exception):
     """The stack's settings are wrong; the message has one line per problem."""
 
 
-class HostSettings(Model):
+class HostSettings(LoginSettings):
     """A machine reached over SSH."""
 
     name: str = Field(pattern=_DNS_LABEL, description="Name of the host and of its node.")
-    role: Literal["server", "agent"] = Field(description="server: runs the control plane; one has it.")
-    address: str = Field(min_length=1, description="Name or IP address the SSH connection goes to.")
+    role: Literal["server", "agent"] = Field(
+        description="server: runs the control plane, too; 1, 3 or 5 have it."
+    )
     node_ip: str | None = Field(
         default=None, description="IP address for other nodes; left out: the address."
     )
-    port: int = Field(default=22, ge=1, le=65535, description="SSH port.")
-    user: str = Field(default="root", min_length=1, description="SSH user: root, or one with `sudo -n`.")
-    private_key_file: str | None = Field(
-        default=None, description="File with the SSH private key; left out: the SSH agent's keys."
+    proxy: ProxySettings | None = Field(
+        default=None, description="The bastion through which the host is reached; left out: directly."
     )
-    agent_socket: str | None = Field(
-        default=None, description="The SSH agent's socket; left out: SSH_AUTH_SOCK."
-    )
-    host_key: str | None = Field(
-        default=None,
-        pattern=r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+) [A-Za-z0-9+/=]+",
-        description="The host's public key line (ssh-keyscan prints it; compare it on the host).",
-    )
-    host_key_file: str | None = Field(default=None, description="File with that line, instead of hostKey.")
     labels: dict[str, str] = Field(default={}, description="Further labels of the node.")
     taints: dict[str, str] = Field(default={}, description='Taints of the node, key: "value:Effect".')
     gpu: int = Field(
@@ -62,12 +53,6 @@ class HostSettings(Model):
         description="The host no longer exists: `up` once with this, then `destroy` or remove it; "
         "nothing is run on it, and nothing is left but what was on its disk.",
     )
-
-    @model_validator(mode="after")
-    def _one_host_key(self) -> Self:
-        if (self.host_key is None) == (self.host_key_file is None):
-            raise ValueError("need exactly one of hostKey and hostKeyFile: a host's key is always pinned")
-        return self
 
 
 class ArtifactSettings(Model):
@@ -100,6 +85,19 @@ class MinimumSettings(Model):
 class ClusterSettings(Model):
     """K3s."""
 
+    address: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Name or IP address that leads to all servers' port 6443, such as a load balancer's: "
+        "agents and the kubeconfig use it; left out: the first server's.",
+    )
+    datastore: Literal["sqlite", "etcd"] | None = Field(
+        default=None,
+        description="Left out: sqlite for one server, etcd for several. What was sqlite's goes into etcd.",
+    )
+    max_unavailable: int = Field(
+        default=1, ge=1, description="Agents that a change may restart at once; servers go one by one."
+    )
     disable: list[str] = Field(
         default=["traefik", "local-storage"], description="Parts of K3s that are left out."
     )
@@ -254,8 +252,14 @@ class Settings(Model):
         if len(set(names)) != len(names):
             raise ValueError("hosts: two have the same name: give each its own")
         servers = [host.name for host in self.hosts if host.role == "server"]
-        if len(servers) != 1:
-            raise ValueError(f"hosts: {len(servers)} with role server found, need exactly one")
+        if len(servers) % 2 == 0:
+            raise ValueError(
+                f"hosts: {len(servers)} with role server found, need 1, 3 or another odd number (etcd works "
+                "while more than half of its servers do: one more than odd stands no more losses): "
+                "add or remove one"
+            )
+        if len(servers) > 1 and self.cluster.datastore == "sqlite":
+            raise ValueError(f"cluster.datastore: sqlite serves one server, found {len(servers)}: write etcd")
         for key in ("name", "deployment"):
             used = [getattr(service, key) for service in self.services]
             if len(set(used)) != len(used):
@@ -324,7 +328,10 @@ def _line(problem: Any) -> str:
         return f"{path}: unknown setting: remove it or mend its spelling"
     if problem["type"] == "value_error":
         return f"{path}: {message}" if problem["loc"] else f"{PROJECT}: {message}"
-    return f"{path}: found {problem['input']!r}: {message}; {_description(problem['loc'])}"
+    found = repr(problem["input"])
+    if "PRIVATE KEY" in found:
+        found = "something with a private key in it"
+    return f"{path}: found {found}: {message}; {_description(problem['loc'])}"
 
 
 def _description(location: tuple[str | int, ...]) -> str:

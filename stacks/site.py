@@ -10,6 +10,7 @@ import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env
 
 from components import (
+    Bastion,
     DcgmExporterArgs,
     EdgeHost,
     EdgeHostArgs,
@@ -41,6 +42,7 @@ from stacks.settings import (
     parse,
     read_file,
 )
+from stacks.ssh import LoginSettings
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,9 @@ class Site:
         wanted = self.settings.cluster
         return K3sClusterArgs(
             nodes,
+            address=wanted.address,
+            datastore=wanted.datastore,
+            max_unavailable=wanted.max_unavailable,
             disable=wanted.disable,
             cluster_cidr=wanted.cluster_cidr,
             service_cidr=wanted.service_cidr,
@@ -197,22 +202,30 @@ def _config_values() -> dict[str, Any]:
 
 
 def _host_args(host: HostSettings, path: str, settings: Settings) -> EdgeHostArgs:
-    key = host.host_key or _key_file(str(host.host_key_file), f"{path}.hostKeyFile")
-    private_key = None
-    if host.private_key_file:
-        private_key = _key_file(host.private_key_file, f"{path}.privateKeyFile")
     return EdgeHostArgs(
-        address=host.address,
-        host_key=key,
+        **_login(host, path),
         role=host.role,
-        user=host.user,
-        port=host.port,
-        private_key=private_key,
-        agent_socket=host.agent_socket,
+        proxy=Bastion(**_login(host.proxy, f"{path}.proxy")) if host.proxy else None,
         min_memory_mib=settings.cluster.minimums.memory_mib,
         min_disk_mib=settings.cluster.minimums.disk_mib,
         gone=host.gone,
     )
+
+
+def _login(wanted: LoginSettings, path: str) -> dict[str, Any]:
+    """What EdgeHostArgs and Bastion have in common."""
+    host_key = wanted.host_key or _key_file(str(wanted.host_key_file), f"{path}.hostKeyFile")
+    private_key: pulumi.Input[str] | None = wanted.private_key
+    if wanted.private_key_file:
+        private_key = _key_file(wanted.private_key_file, f"{path}.privateKeyFile")
+    return {
+        "address": wanted.address,
+        "host_key": host_key,
+        "user": wanted.user,
+        "port": wanted.port,
+        "private_key": private_key,
+        "agent_socket": wanted.agent_socket,
+    }
 
 
 def _key_file(path: str, setting: str) -> pulumi.Input[str]:

@@ -1,9 +1,10 @@
 # Installs K3s by upstream's own script from staged files and waits until the node is Ready.
-# Values: HOST ROLE NODE BINARY INSTALLER IMAGES IMAGES_FILE CONFIG TOKEN CDI (on, off) WAIT_SECONDS.
+# Values: HOST ROLE NODE BINARY INSTALLER IMAGES IMAGES_FILE CONFIG TOKEN CDI (on, off) WAIT_SECONDS,
+# ETCD (on, off); with etcd: BEGINS (yes: the first `up` began the cluster here; no), JOIN (URLs of the other servers).
 # Prints `k3s --version`'s first line.
 case $ROLE in
-server) unit=k3s admin=/etc/rancher/k3s/k3s.yaml ;;
-agent) unit=k3s-agent admin=/var/lib/rancher/k3s/agent/kubelet.kubeconfig ;;
+server) unit=k3s other=k3s-agent admin=/etc/rancher/k3s/k3s.yaml ;;
+agent) unit=k3s-agent other=k3s admin=/var/lib/rancher/k3s/agent/kubelet.kubeconfig ;;
 *) fail "role $ROLE is not known: hosts[].role is server or agent" ;;
 esac
 images=/var/lib/rancher/k3s/agent/images
@@ -53,9 +54,43 @@ cdi_template() {
     fi
 }
 
+# A server with etcd and this token tells its members, as to a server that K3s joins; the token stays off the command line.
+has_etcd() {
+    printf '{"clusters":[{"name":"k","cluster":{"server":"%s","insecure-skip-tls-verify":true}}],
+        "users":[{"name":"k","user":{"username":"server","password":"%s"}}],
+        "contexts":[{"name":"k","context":{"cluster":"k","user":"k"}}],"current-context":"k"}' "$1" "$TOKEN" |
+        /usr/local/bin/k3s kubectl --kubeconfig /dev/stdin --request-timeout=5s get --raw /db/info 2>/dev/null |
+        grep -q '"members"'
+}
+
+# How a server comes into its cluster is read by K3s once, while it has no data of etcd's: the file is gone when the
+# node is Ready. Whoever finds another server of the cluster joins it, so that a server with a fresh disk does not
+# begin a second cluster.
+entry=/etc/rancher/k3s/config.yaml.d/50-edge-inference.yaml
+enter_etcd() {
+    if [ "$ETCD" = off ] || [ -d /var/lib/rancher/k3s/server/db/etcd/member/wal ]; then return 1; fi
+    how=
+    for url in $JOIN; do
+        if has_etcd "$url"; then
+            how="server: $url"
+            break
+        fi
+    done
+    if [ -z "$how" ] && [ "$BEGINS" = yes ]; then how='cluster-init: true'; fi
+    [ -n "$how" ] || fail "no server that has etcd answers, to join it: $JOIN: start one; the first server goes first in hosts"
+    say "etcd: $how"
+    mkdir -p "${entry%/*}"
+    printf '%s\n' "$how" | put "$entry" 600 || true
+}
+
+# What a node says of itself: Ready, since it was restarted here, and a full member of etcd where it joined one.
+condition() {
+    /usr/local/bin/k3s kubectl --kubeconfig "$admin" --request-timeout=5s get node "$NODE" \
+        -o "jsonpath={.status.conditions[?(@.type==\"$1\")]['status','lastHeartbeatTime']}" 2>/dev/null
+}
 node_ready() {
-    [ "$(/usr/local/bin/k3s kubectl --kubeconfig "$admin" --request-timeout=5s get node "$NODE" \
-        -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}' 2>/dev/null)" = True ]
+    condition Ready | awk -v since="$restarted" '$1 == "True" && $2 >= since { ok = 1 } END { exit !ok }' || return 1
+    if [ -e "$entry" ]; then condition EtcdIsVoter | grep -q ^True; fi
 }
 
 # A node says Ready a moment before flannel has its subnet, and a pod that comes in between waits for a retry.
@@ -81,7 +116,9 @@ wait_ready() {
 }
 
 apply_k3s() {
-    changed=no
+    changed=no restarted=
+    [ ! -e "/etc/systemd/system/$other.service" ] ||
+        fail "the node is no $ROLE yet: take the host out of hosts, pulumi up, then add it with its new role"
     mkdir -p "$home" "$images" /etc/rancher/k3s
     if [ ! -e "$home/k3s" ] && [ -f "$template" ]; then cp -p "$template" "$home/config.toml.tmpl"; fi
     : >"$home/k3s"
@@ -92,6 +129,7 @@ apply_k3s() {
     if printf '%s\n' "$CONFIG" | put /etc/rancher/k3s/config.yaml 600; then changed=yes; fi
     if plain_cgroups; then changed=yes; fi
     if cdi_template; then changed=yes; fi
+    if enter_etcd; then changed=yes; fi
     if [ "$changed" = yes ] || [ ! -f "/etc/systemd/system/$unit.service" ]; then
         say "installing $(/usr/local/bin/k3s --version | head -n 1)"
         # kubectl, ctr and crictl stay `k3s kubectl` and so on: no link is made that another program may own.
@@ -100,9 +138,12 @@ apply_k3s() {
     fi
     if [ "$changed" = yes ] || ! systemctl is-active --quiet "$unit"; then
         say "starting $unit"
+        restarted=$(date -u +%Y-%m-%dT%H:%M:%SZ)
         systemctl restart --no-block "$unit"
     fi
     wait_ready
+    rm -f "$entry"
+    rmdir "${entry%/*}" 2>/dev/null || true
     /usr/local/bin/k3s --version | head -n 1
 }
 

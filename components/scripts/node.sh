@@ -4,6 +4,20 @@
 k() { /usr/local/bin/k3s kubectl --request-timeout=20s "$@"; }
 memory=edge.inference/managed
 
+# K3s takes a server out of etcd's members before its node object goes, so a server's is waited for. A server that
+# ends its own membership can't see the end of it: the others finish what was asked for.
+other_servers() { k get node -l node-role.kubernetes.io/control-plane -o name | grep -vx "node/$NODE" || true; }
+leave() {
+    k delete node "$NODE" --ignore-not-found --wait=false >&2
+    if [ "$ROLE" != server ] || [ "$NODE" = "$HOST" ]; then return; fi
+    until [ -z "$(k get node "$NODE" --ignore-not-found -o name)" ]; do
+        [ "$(($(date +%s) - started))" -lt 150 ] ||
+            fail "node $NODE is still a member of etcd: do most servers run? k3s kubectl get nodes, then again"
+        sleep 1
+    done
+    say "node $NODE is no member of etcd any more"
+}
+
 case $action in
 apply)
     old=$(k get node "$NODE" -o "jsonpath={.metadata.annotations.edge\.inference/managed}")
@@ -23,12 +37,13 @@ apply)
     k get node "$NODE" -o 'jsonpath={.status.nodeInfo.kubeletVersion} {.status.nodeInfo.containerRuntimeVersion}'
     ;;
 remove)
-    # The server's own node goes with the server.
-    if [ "$ROLE" = agent ]; then
-        timeout 60 /usr/local/bin/k3s kubectl drain "$NODE" --ignore-daemonsets --delete-emptydir-data --force \
-            --timeout=45s >&2 || say "node $NODE could not be drained in time; going on"
-        k delete node "$NODE" --ignore-not-found --wait=false >&2
-        k -n kube-system delete secret "$NODE.node-password.k3s" --ignore-not-found >&2
+    if [ "$NODE" = "$HOST" ] && [ -z "$(other_servers)" ]; then
+        say "node $NODE goes with its host: no other server is known here"
+        exit 0
     fi
+    timeout 60 /usr/local/bin/k3s kubectl drain "$NODE" --ignore-daemonsets --delete-emptydir-data --force \
+        --timeout=45s >&2 || say "node $NODE could not be drained in time; going on"
+    k -n kube-system delete secret "$NODE.node-password.k3s" --ignore-not-found >&2
+    leave
     ;;
 esac

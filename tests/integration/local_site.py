@@ -22,20 +22,22 @@ class LocalSite:
 
     Args:
         folder: holds keys, state and a project whose program is this checkout's.
-        prefix: name of the set of hosts; they are PREFIX-1 (server) and PREFIX-2 (agent).
+        prefix: name of the set of hosts; they are PREFIX-1 (server), PREFIX-2 (agent) and so on.
         subnet: the first three numbers of their network, for example "10.216.4".
         within: what the user's commands are run by, such as `ip netns exec NAME`.
+        count: how many hosts.
     """
 
     folder: Path
     prefix: str
     subnet: str
     within: tuple[str, ...] = ()
+    count: int = 2
 
     @property
     def names(self) -> list[str]:
         """The hosts."""
-        return [f"{self.prefix}-1", f"{self.prefix}-2"]
+        return [f"{self.prefix}-{number}" for number in range(1, self.count + 1)]
 
     @property
     def project(self) -> Path:
@@ -44,7 +46,7 @@ class LocalSite:
 
     def create(self) -> None:
         """Makes the hosts and the project with its stack."""
-        self.localhosts("create")
+        self.localhosts("create", "--count", str(self.count))
         self.make_project()
         self.configure()
 
@@ -66,17 +68,25 @@ class LocalSite:
         file = self.project / "config" / f"Pulumi.{STACK}.yaml"
         kept = yaml.safe_load(file.read_text())
         config = yaml.safe_load((CHECKOUT / "stacks/Pulumi.local.yaml").read_text())["config"]
-        for number, host in enumerate(config["edge-inference:hosts"], start=1):
-            name = f"{self.prefix}-{number}"
-            host |= {
-                "name": name,
-                "address": f"{self.subnet}.{10 + number}",
-                "privateKeyFile": str(self.folder / "hosts/id_ed25519"),
-                "hostKeyFile": str(self.folder / f"hosts/{name}/ssh_host_ed25519_key.pub"),
-            }
+        config["edge-inference:hosts"] = [self.host(1, "server"), self.host(2, "agent")]
         for key, value in changes.items():
             config[f"edge-inference:{key}"] = value
         file.write_text(yaml.safe_dump(kept | {"config": config}))
+
+    def host(self, number: int, role: str, **changes: Any) -> dict[str, Any]:
+        """A host as the stack's settings have it."""
+        name = f"{self.prefix}-{number}"
+        return {
+            "name": name,
+            "role": role,
+            "address": self.address(name),
+            "privateKeyFile": str(self.folder / "hosts/id_ed25519"),
+            "hostKeyFile": str(self.folder / f"hosts/{name}/ssh_host_ed25519_key.pub"),
+        } | changes
+
+    def address(self, name: str) -> str:
+        """A host's IP address."""
+        return f"{self.subnet}.{10 + int(name.rsplit('-', 1)[1])}"
 
     def localhosts(self, *words: str) -> None:
         """Runs `python -m localhosts` for these hosts."""
@@ -124,7 +134,7 @@ class LocalSite:
     def on_host(self, name: str, command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Runs a command on a host, which may fail."""
         known = self.folder / f"{name}.known"
-        address = f"{self.subnet}.{10 + int(name.rsplit('-', 1)[1])}"
+        address = self.address(name)
         known.write_text(f"{address} {(self.folder / f'hosts/{name}/ssh_host_ed25519_key.pub').read_text()}")
         options = [
             "-i",
