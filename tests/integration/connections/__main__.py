@@ -1,10 +1,17 @@
-"""The hosts of a stack's settings, reached, checked and given their staging folders, and nothing more."""
+"""The hosts of a stack's settings, each reached, checked and given one artifact, and nothing more."""
 
 import pulumi
 
 import components as edge
 from stacks.site import load_site
 
-hosts = [edge.EdgeHost(name, args) for name, args in load_site().hosts.items()]
-edge.prepare(hosts)
-pulumi.export("reached", [host.name for host in hosts])
+site = load_site()
+entry = site.artifacts["k3s-install"]
+artifact = edge.Artifact("file", edge.ArtifactArgs("file", entry.source, str(entry.sha256)))
+before: list[pulumi.Resource] = []
+for name, args in site.hosts.items():
+    host = edge.EdgeHost(name, args)
+    # One after the other: they are one machine, and have one folder.
+    edge.prepare(name, {host: [artifact]}, before)
+    before = [host.staged]
+pulumi.export("reached", list(site.hosts))
