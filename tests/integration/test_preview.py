@@ -7,11 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.integration.local_site import CHECKOUT, LocalSite
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="taking the network away needs root")
 
+TOPOLOGIES = sorted(file.stem for file in (CHECKOUT / "examples/topologies").glob("*.yaml"))
 OFFLINE = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
 
 
@@ -32,6 +34,21 @@ def test_preview_without_network_and_keys(tmp_path: Path, name: str) -> None:
     missing = done.stdout.count("this preview goes on without it, an update will not")
     assert (missing > 0) == (name != "dev"), done.stdout
     assert not (site.project / ".state").exists()
+
+
+@pytest.mark.parametrize("name", TOPOLOGIES)
+def test_each_topology_previews(tmp_path: Path, name: str) -> None:
+    """With the policies, and with nothing to reach."""
+    site = LocalSite(tmp_path, "none", "10.218.0")
+    site.make_project()
+    shutil.copy(CHECKOUT / f"examples/topologies/{name}.yaml", site.project / f"config/Pulumi.{name}.yaml")
+    assert site.run("pulumi", "stack", "init", name, "--non-interactive").returncode == 0
+    command = ["pulumi", "preview", "--stack", name, "--non-interactive", "--policy-pack", "policies"]
+    done = site.run(*OFFLINE, *command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    hosts = yaml.safe_load((CHECKOUT / f"examples/topologies/{name}.yaml").read_text())["config"]
+    for host in hosts["edge-inference:hosts"]:
+        assert f"{host['name']}-k3s" in done.stdout
 
 
 def test_update_without_keys_is_refused(tmp_path: Path) -> None:
