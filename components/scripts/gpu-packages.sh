@@ -9,11 +9,9 @@ purge() {
     for module in nvidia_uvm nvidia_drm nvidia_modeset nvidia; do modprobe -r -q "$module" 2>/dev/null || true; done
     dpkg --purge "$@" >&2 </dev/null
     # The toolkit's package enables its units itself and leaves the links and their file behind.
-    if ! command -v nvidia-ctk >/dev/null; then
-        find /etc/systemd/system -xtype l -name 'nvidia-cdi-refresh.*' -delete
-        rm -f /var/run/cdi/nvidia.yaml
-        systemctl daemon-reload
-    fi
+    find /etc/systemd/system -xtype l -name 'nvidia-cdi-refresh.*' -delete
+    systemctl daemon-reload
+    if ! command -v nvidia-ctk >/dev/null; then rm -f /var/run/cdi/nvidia.yaml; fi
 }
 
 # Names in $wanted; files to install in $missing, their packages in $new; what is there already stays as it is.

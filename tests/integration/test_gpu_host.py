@@ -112,6 +112,13 @@ def test_faults_of_two_hosts_are_named_in_one_up_and_change_neither(site: LocalS
     untouched(site, before)
 
 
+GPUS = [
+    {"address": address, "id": "10de:2330", "name": "NVIDIA H100 80GB HBM3", "memoryMiB": 81559}
+    for address in (FIRST, SECOND)
+]
+FACTS = json.dumps({"driver": DRIVER, "toolkit": "1.17.8", "gpus": GPUS}, separators=(",", ":"))
+
+
 # Packages.
 
 
@@ -151,27 +158,50 @@ def test_a_package_that_does_not_do_is_named_and_taken_off(
     site: LocalSite, untouched_agent: list[str], packages: dict[str, Path], name: str, message: str
 ) -> None:
     agent = site.names[1]
-    # A package is smaller than a page, so that it travels as text.
-    octal = "".join(f"\\0{byte:03o}" for byte in packages[name].read_bytes())
-    first = f"{made(BARE)}mkdir -p /var/lib/edge-inference; printf %b '{octal}' >/run/package.deb\n"
-    done = step(site, agent, "gpu-packages.sh", first=first, FILES="/run/package.deb")
+    done = step(site, agent, "gpu-packages.sh", first=_brought(packages, name), FILES=f"/run/{name}.deb")
     assert done.returncode == 1
     assert f"error: host {agent}: " in done.stderr
     assert message in done.stderr
-    step(site, agent, "gpu-packages.sh", "remove", FILES="/run/package.deb").check_returncode()
-    site.ssh(agent, f"rmdir /var/lib/edge-inference\n{made(None)}")
-    assert site.traces(agent) == untouched_agent
-    assert "fake" not in site.ssh(agent, "dpkg-query -W -f '${Package}\n'")
+    _taken_off(site, agent, untouched_agent)
+
+
+def test_a_package_that_is_left_out_is_purged(
+    site: LocalSite, untouched_agent: list[str], packages: dict[str, Path]
+) -> None:
+    """With the units that it enabled and the specification that they wrote."""
+    agent = site.names[1]
+    both = {"FILES": "/run/smi.deb\n/run/toolkit.deb"}
+    done = step(site, agent, "gpu-packages.sh", first=_brought(packages, "smi", "toolkit"), **both)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "fake-smi 1.0\nfake-toolkit 1.0\n"
+    done = step(site, agent, "gpu-cdi.sh", FACTS=FACTS)
+    assert done.returncode == 0, done.stderr
+    assert site.ssh(agent, f"ls {UNITS} {SPEC} 2>/dev/null || true") == f"{SPEC}\n"
+    step(site, agent, "gpu-packages.sh", FILES="/run/smi.deb").check_returncode()
+    assert site.ssh(agent, f"ls {SPEC} 2>/dev/null; find /etc/systemd/system -name 'nvidia*'") == ""
+    done = step(site, agent, "gpu.sh", **WANTED | {"PACKAGES": "after"})
+    assert NAMED + "NVIDIA container toolkit (nvidia-ctk) not found" in done.stderr
+    assert "1 fault(s) above; K3s is not installed here before this is mended" in done.stderr
+    _taken_off(site, agent, untouched_agent)
+
+
+def _brought(packages: dict[str, Path], *names: str) -> str:
+    """Shell text that puts packages on a host; each is small enough to travel as text."""
+    lines = [made(BARE), "mkdir -p /var/lib/edge-inference"]
+    for name in names:
+        octal = "".join(f"\\0{byte:03o}" for byte in packages[name].read_bytes())
+        lines.append(f"printf %b '{octal}' >/run/{name}.deb")
+    return "\n".join(lines) + "\n"
+
+
+def _taken_off(site: LocalSite, host: str, before: list[str]) -> None:
+    step(site, host, "gpu-packages.sh", "remove").check_returncode()
+    site.ssh(host, f"rmdir /var/lib/edge-inference\n{made(None)}")
+    assert site.traces(host) == before
+    assert "fake" not in site.ssh(host, "dpkg-query -W -f '${Package}\n'")
 
 
 # The CDI specification.
-
-
-GPUS = [
-    {"address": address, "id": "10de:2330", "name": "NVIDIA H100 80GB HBM3", "memoryMiB": 81559}
-    for address in (FIRST, SECOND)
-]
-FACTS = json.dumps({"driver": DRIVER, "toolkit": "1.17.8", "gpus": GPUS}, separators=(",", ":"))
 
 
 @pytest.fixture
@@ -391,13 +421,6 @@ def test_packages_make_the_host_whole(site: LocalSite, manifest: dict[str, Any],
     assert "enable_cdi = true" in site.ssh(server, f"cat {TEMPLATE.removesuffix('.tmpl')}")
 
 
-def test_a_package_that_is_left_out_is_purged(site: LocalSite, manifest: dict[str, Any], server: str) -> None:
-    configure(site, manifest, "fake-smi")
-    assert NAMED + "NVIDIA container toolkit (nvidia-ctk) not found" in refused(site)
-    assert "fake-toolkit" not in site.ssh(server, "dpkg-query -W -f '${Package}\\n'")
-    assert site.ssh(server, f"ls {SPEC} 2>/dev/null; find /etc/systemd/system -name 'nvidia*'") == ""
-
-
 def test_a_host_that_is_whole_says_what_it_has_and_is_left_as_it_was(
     site: LocalSite, manifest: dict[str, Any], server: str, before: dict[str, list[str]]
 ) -> None:
@@ -406,16 +429,15 @@ def test_a_host_that_is_whole_says_what_it_has_and_is_left_as_it_was(
         installed("nvidia-smi", says(smi(DRIVER, FIRST, SECOND))),
         installed("nvidia-ctk", toolkit("1.17.8")),
     ]
-    site.ssh(server, f"dpkg --purge fake-smi >/dev/null; {'; '.join(own)}")
+    site.ssh(server, f"dpkg --purge fake-smi fake-toolkit >&2; rm -r /run/cdi; {'; '.join(own)}")
     up(site)
     has = json.loads(site.output("gpus")[server])
     assert (has["driver"], has["toolkit"]) == (DRIVER, "1.17.8")
     assert has["gpus"] == GPUS
     assert f".so.{DRIVER}" in written(site, server)
     assert site.ssh(server, f"systemctl is-active {OURS}.path") == "active\n"
-    again = up(site)
-    assert "unchanged" in again
-    assert " created" not in again
+    again = site.pulumi("preview", "--expect-no-changes")
+    assert again.returncode == 0, again.stdout
     gone = site.pulumi("destroy", "--yes", "--skip-preview")
     assert gone.returncode == 0, gone.stdout + gone.stderr
     assert site.ssh(server, f"ls -d {SPEC} /var/run/cdi 2>/dev/null || true") == ""
