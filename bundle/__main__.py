@@ -53,7 +53,9 @@ def make_bundle(stack: str, output: Path) -> int:
 
 def verify_bundle(folder: Path, key: Path) -> int:
     """Prints each file's verdict."""
-    view = Table("file", "MB", "verdict")
+    view = Table()
+    for column in ("file", "MB", "verdict"):
+        view.add_column(column, overflow="fold")
     bad = total = 0
     for each in check(folder, key):
         size = "" if each.size is None else f"{each.size / 1e6:.1f}"

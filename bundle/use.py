@@ -43,7 +43,8 @@ def check(folder: Path, key: Path) -> Iterator[Checked]:
     """
     wanted = _wanted(folder, key)
     for path, entry in sorted(wanted.items()):
-        yield Checked(path, entry.size, file_problem(folder / path, entry.sha256, entry.size))
+        found = file_problem(folder / path, entry.sha256, entry.size)
+        yield Checked(path, entry.size, found and f"{found}: carry it again")
     known = {MANIFEST, MANIFEST + SIGNATURE, *wanted}
     for file in sorted(folder.rglob("*")):
         path = str(file.relative_to(folder))

@@ -169,18 +169,19 @@ def _problem(entry: Entry, *, preview: bool) -> str | None:
         return None if preview else "its sha256 is null: write the sum of the file on your mirror"
     if entry.source.startswith("https://"):
         return None
-    return file_problem(Path(entry.source), entry.sha256, entry.size)
+    found = file_problem(Path(entry.source), entry.sha256, entry.size)
+    return found and f"{found}: build or fetch it again"
 
 
 def file_problem(file: Path, sha256: str, size: int | None) -> str | None:
-    """What is wrong with a file that has a sum, and what to do; None: nothing."""
+    """What is wrong with a file that has a sum; None: nothing."""
     if not file.is_file():
-        return f"no file {file}: build or fetch the artifacts again"
+        return f"no file {file}"
     found_size = file.stat().st_size
     if size not in (None, found_size):
-        return f"{file} has {found_size} bytes, wanted {size}: build or fetch it again"
+        return f"{file} has {found_size} bytes, wanted {size}"
     with file.open("rb") as opened:
         found = hashlib.file_digest(opened, "sha256").hexdigest()
     if found != sha256:
-        return f"{file} has sha256 {found}, wanted {sha256}: build or fetch it again"
+        return f"{file} has sha256 {found}, wanted {sha256}"
     return None
