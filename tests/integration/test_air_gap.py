@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,25 @@ class Watched:
         assert done.returncode == 0, self.printed
         self.notes = [json.loads(line) for line in notes.read_text().splitlines()]
         self.rate = self.notes[-1]["where"]
+
+
+def test_a_planted_secret_is_found(tmp_path: Path) -> None:
+    """The watch sees it in command line, environment and file; the search finds the file."""
+    secret = {"planted": "planted-" + uuid.uuid4().hex}
+    notes, scratch = tmp_path / "notes", tmp_path / "scratch"
+    scratch.mkdir()
+    (scratch / "copy").write_text(f"key: {secret['planted']}\n")
+    watch = [sys.executable, str(CHECKOUT / "tests/integration/watch.py"), str(notes), str(scratch)]
+    environment = {**os.environ, "KEY": secret["planted"]}
+    plant = [sys.executable, "-c", "import time; time.sleep(60)", secret["planted"]]
+    with subprocess.Popen(plant, env=environment) as planted, subprocess.Popen(watch) as watcher:
+        time.sleep(5)
+        watcher.terminate()
+        watcher.wait()
+        planted.kill()
+    seen = [json.loads(line) for line in notes.read_text().splitlines()]
+    assert all(_holders(seen, kind, secret) for kind in ("cmdline", "environ", "file"))
+    assert [each.path for each in search(tmp_path, ["scratch"], secret)] == ["/scratch/copy"]
 
 
 @pytest.fixture(scope="module")
