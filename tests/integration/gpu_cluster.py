@@ -107,8 +107,7 @@ class GpuCluster:
             "env": [{"name": "GPU_ENABLED", "value": "true"}],
             "resources": {
                 "requests": {"cpu": "50m", "memory": "64Mi"} | gpu,
-                # Ample: what an interpreted module of Go needs was not measured.
-                "limits": {"cpu": "1", "memory": "1Gi"} | gpu,
+                "limits": {"cpu": "1", "memory": "128Mi"} | gpu,
             },
         }
         spec = {
@@ -152,15 +151,38 @@ class GpuCluster:
         assert self.phases()[name] == "Pending"
         return reason()
 
+    def failure(self, name: str) -> str:
+        """Waits until a pod's container could not be started; returns the kubelet's event."""
+
+        def said() -> list[str]:
+            wanted = f"involvedObject.name={name},reason=Failed"
+            listed = self.core.list_namespaced_event(NAMESPACE, field_selector=wanted).items
+            return [each.message for each in listed]
+
+        def refused() -> bool:
+            found = self.core.read_namespaced_pod(name, NAMESPACE).status.container_statuses or []
+            ends = [
+                end for each in found for end in (each.state.terminated, each.last_state.terminated) if end
+            ]
+            assert not any(each.started for each in found)
+            return any(end.reason == "StartError" for end in ends)
+
+        self.until(lambda: refused() and bool(said()), self.events)
+        return said()[0]
+
+    def log(self, name: str) -> str:
+        """What a pod's container wrote."""
+        # The client would read a line as a value and write it again in Python's form.
+        answer = self.core.read_namespaced_pod_log(name, NAMESPACE, _preload_content=False)
+        return str(answer.data, "utf-8")
+
     def seen(self, name: str) -> dict[str, Any]:
         """What a pod's witness says."""
         text = ""
 
         def read() -> bool:
             nonlocal text
-            # The client would read the line as a value and write it again in Python's form.
-            answer = self.core.read_namespaced_pod_log(name, NAMESPACE, _preload_content=False)
-            text = str(answer.data, "utf-8")
+            text = self.log(name)
             return text.endswith("\n")
 
         self.until(read, lambda: f"{text!r}\n{self.events()}")

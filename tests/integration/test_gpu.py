@@ -20,12 +20,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="local hosts need root
 TEMPLATE = "/var/lib/rancher/k3s/agent/etc/containerd/config.toml.tmpl"
 RULE = "edge-inference-pod-security"
 UNHEALTHY = "/var/run/cdi/made-up.unhealthy"
-
-LIBRARY = {
-    "see": "library of gpu0",
-    # Go asks WASI for all rights; WasmEdge seems to open for writing then, and the mount is read-only.
-    "see-wasm": "open /usr/lib/libmadeup.so.1: Read-only file system",
-}
+HOOK_FAILURE = "/var/run/cdi/made-up.hook-failure"
+RUNTIMES = pytest.mark.parametrize(("image", "runtime"), [("see", None), ("see-wasm", "wasm")])
 
 
 @pytest.fixture(scope="module")
@@ -68,19 +64,40 @@ def test_cdi_is_on_where_the_gpus_are_and_nowhere_else(made: GpuSite, cluster: G
     assert cluster.allocatable("gpu-1") == "0"
 
 
-@pytest.mark.parametrize(("image", "runtime"), [("see", None), ("see-wasm", "wasm")])
-def test_a_pod_sees_device_variable_and_library(
+@RUNTIMES
+def test_a_pod_gets_all_of_the_specification(
     made: GpuSite, cluster: GpuCluster, image: str, runtime: str | None
 ) -> None:
+    """Its mounts have no type, and its hook makes the link after them, as NVIDIA's tools have it."""
     cluster.run(image, made.images[image], runtime)
     cluster.running(image)
     seen = cluster.seen(image)
     print(f"\n{image}: {seen}")
     cluster.stop(image)
-    assert seen["variable"] == "gpu0"
-    assert seen["enabled"] == "true"
-    assert seen["library"] == LIBRARY[image]
-    assert seen["nodes"]["/dev/nvidia0"]["written"] == "yes"
+    assert seen == {
+        "variable": "gpu0",
+        "enabled": "true",
+        "device": "yes",
+        "library": "library of gpu0",
+        "link": "library of gpu0",
+        "folder": "firmware of gpu0",
+    }
+
+
+@RUNTIMES
+def test_a_hook_that_fails_stops_the_pod(
+    made: GpuSite, cluster: GpuCluster, image: str, runtime: str | None
+) -> None:
+    """What the hook wrote is in the event of a runc pod and in the log of a WasmEdge pod."""
+    name = f"{image}-refused"
+    made.site.ssh("gpu-2", f"echo the test wants it >{HOOK_FAILURE}")
+    cluster.run(name, made.images[image], runtime)
+    said, written = cluster.failure(name), cluster.log(name)
+    print(f"\n{name}: {said}\n{written}")
+    made.site.ssh("gpu-2", f"rm {HOOK_FAILURE}")
+    cluster.stop(name)
+    assert {None: "error running hook", "wasm": "failed to run hooks"}[runtime] in said
+    assert "made-up-cdi-hook: the test wants it" in (written if runtime else said)
 
 
 def test_the_second_pod_for_one_gpu_waits(made: GpuSite, cluster: GpuCluster) -> None:

@@ -8,11 +8,23 @@ if [ "$version" != "$PART_VERSION" ]; then
 	echo "error: the build root has WasmEdge $version, the manifest wants $PART_VERSION" >&2
 	exit 1
 fi
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+# containerd-shim-wasm 1.0.1 needs rustc 1.88. Debian has a newer one as rustc-web, which cannot be installed beside the
+# rustc that the root needs for wasm32: it is unpacked for this build.
+mkdir "$work/rust"
+(
+	cd "$work/rust"
+	apt-get -qq update
+	apt-get -qq -o APT::Sandbox::User=root download rustc-web cargo-web libstd-rust-web-dev libllvm22 \
+		"$(apt-cache depends libstd-rust-web-dev | sed -n 's/.*Depends: \(libstd-rust-web-[0-9.]*\)$/\1/p')"
+	for package in *.deb; do dpkg-deb -x "$package" .; done
+	patchelf --force-rpath --set-rpath "$PWD$lib" usr/bin/rustc
+)
+export PATH=$work/rust/usr/bin:$PATH
 export WASMEDGE_INCLUDE_DIR=/usr/include WASMEDGE_LIB_DIR=$lib WASMEDGE_VERSION=$version
 cargo build --release --locked
 
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
 prefix=$work/opt/wasmedge
 mkdir -p "$prefix/bin" "$prefix/lib"
 cp "$CARGO_TARGET_DIR/release/containerd-shim-wasmedge-v1" /usr/bin/wasmedge "$prefix/bin/"

@@ -2,9 +2,11 @@
 //!
 //! The libraries do the work: containerd-shim-wasm speaks containerd's task protocol, makes the container
 //! (namespaces, cgroups, seccomp, user) and runs Linux programs such as the pod's pause container natively.
-//! This file decides only how a module gets its arguments, environment and files.
+//! This file decides only how a module gets its arguments, environment and files, and has the container's OCI
+//! configuration completed before the libraries read it.
 
 use std::collections::HashMap;
+use std::env;
 
 use anyhow::{Context, Result};
 use containerd_shim_wasm::sandbox::Sandbox;
@@ -77,6 +79,20 @@ fn run(ctx: &impl RuntimeContext) -> Result<i32> {
     }
 }
 
+/// Completes the configuration of the container that containerd asks for: it calls the shim with the word `start` in
+/// the container's bundle, before it has the pod's shim make the container.
+fn complete() -> Result<()> {
+    if env::args_os().next_back().is_none_or(|word| word != "start") {
+        return Ok(());
+    }
+    bundle::complete(&env::current_dir().context("the bundle is gone")?)
+}
+
 fn main() {
+    if let Err(error) = complete() {
+        // containerd puts this into the pod's event.
+        eprintln!("{error:#}");
+        std::process::exit(1);
+    }
     WasmEdge::run(None);
 }

@@ -12,23 +12,44 @@ import (
 const (
 	folder = "/var/run/cdi"
 	kind   = "k8s.device-plugin.nvidia.com/gpu"
+	// libraries is the folder of the made-up driver in a container.
+	libraries = "/usr/lib/made-up"
 )
 
 type object = map[string]any
 
-// writeSpec describes each GPU to containerd.
+// mountOptions are those of NVIDIA's specifications, whose mounts have no type.
+var mountOptions = []string{"ro", "nosuid", "nodev", "rbind", "rprivate"}
+
+// writeSpec describes each GPU to containerd, in the shape that NVIDIA's tools give a specification.
 func writeSpec(gpus []string) error {
+	hook, err := installHook()
+	if err != nil {
+		return err
+	}
 	devices := []object{}
 	for index, gpu := range gpus {
 		library := filepath.Join(folder, "made-up."+gpu+".lib")
 		if err := os.WriteFile(library, []byte("library of "+gpu+"\n"), 0o644); err != nil {
 			return err
 		}
+		share := filepath.Join(folder, "made-up."+gpu+".share")
+		if err := os.MkdirAll(share, 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(share, "firmware"), []byte("firmware of "+gpu+"\n"), 0o644); err != nil {
+			return err
+		}
 		devices = append(devices, object{"name": gpu, "containerEdits": object{
 			"env":         []string{"MADE_UP_GPU=" + gpu},
 			"deviceNodes": []object{{"path": fmt.Sprintf("/dev/nvidia%d", index), "hostPath": "/dev/null"}},
-			"mounts": []object{{
-				"hostPath": library, "containerPath": "/usr/lib/libmadeup.so.1", "type": "bind", "options": []string{"ro", "nosuid", "nodev", "bind"},
+			"mounts": []object{
+				{"hostPath": library, "containerPath": libraries + "/libmadeup.so.1", "options": mountOptions},
+				{"hostPath": share, "containerPath": "/usr/share/made-up", "options": mountOptions},
+			},
+			"hooks": []object{{
+				"hookName": "createContainer", "path": hook,
+				"args": []string{hookName, "create-symlinks", "--link", "libmadeup.so.1::" + libraries + "/libmadeup.so"},
 			}},
 		}})
 	}

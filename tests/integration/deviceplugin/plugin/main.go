@@ -1,8 +1,10 @@
 // A device plugin of made-up GPUs: the kubelet's protocol v1beta1, the settings and the CDI kind of NVIDIA's plugin,
-// without NVML. Its devices are real nodes (null), a variable and a file, so that a pod can be asked for them.
+// without NVML. Its devices are real nodes (null), a variable, a file, a folder and a hook, so that a pod can be asked
+// for them.
 //
-// Everything lies in the CDI folder, which NVIDIA's DaemonSet mounts anyway: the spec that this program writes, and the
-// two files that a test writes: made-up.gpus (how many; left out: 1) and made-up.unhealthy (names of ill devices).
+// Everything lies in the CDI folder, which NVIDIA's DaemonSet mounts anyway: the spec that this program writes, itself as
+// the spec's hook, and the files that a test writes: made-up.gpus (how many; left out: 1), made-up.unhealthy (names of ill
+// devices) and made-up.hook-failure.
 package main
 
 import (
@@ -20,6 +22,13 @@ import (
 const resource = "nvidia.com/gpu"
 
 func main() {
+	if os.Args[0] == hookName {
+		if err := runHook(os.Args[1:]); err != nil {
+			fmt.Fprintf(os.Stderr, "%s: %v\n", hookName, err)
+			os.Exit(1)
+		}
+		return
+	}
 	log.SetFlags(log.Ltime)
 	if strategy := os.Getenv("DEVICE_LIST_STRATEGY"); strategy != "cdi-cri" {
 		log.Fatalf("DEVICE_LIST_STRATEGY is %q: this plugin knows cdi-cri alone", strategy)
