@@ -12,6 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -67,10 +68,10 @@ def up(site: LocalSite, before: dict[str, list[str]], address: str) -> str:
     return done.stdout
 
 
-def configure(site: LocalSite, servers: list[int], cluster: dict[str, object]) -> None:
+def configure(site: LocalSite, servers: list[int], cluster: dict[str, object], **changes: Any) -> None:
     """Settings with these hosts as servers, and the agent."""
     hosts = [site.host(number, "server") for number in servers] + [site.host(AGENT + 1, "agent")]
-    site.configure(hosts=hosts, cluster={"waitSeconds": 150} | cluster)
+    site.configure(hosts=hosts, cluster={"waitSeconds": 150} | cluster, **changes)
 
 
 def nodes(site: LocalSite, through: str) -> dict[str, dict[str, str]]:
@@ -232,5 +233,29 @@ def test_destroy_leaves_the_hosts_as_they_were(
     gone = site.pulumi("destroy", "--yes", "--skip-preview")
     assert gone.returncode == 0, gone.stdout + gone.stderr
     print(f"\ndestroyed in {time.monotonic() - start:.0f} s")
+    for name in site.names:
+        assert sorted(set(site.traces(name)) ^ set(before[name])) == []
+
+
+def test_one_server_becomes_three(site: LocalSite, before: dict[str, list[str]]) -> None:
+    """Without an address of their own: what sqlite held is in etcd then, and the agent goes on."""
+    server, agent = site.names[0], site.names[AGENT]
+    configure(site, [1], {}, services=[])
+    done = site.pulumi("up", "--yes", "--skip-preview")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "etcd" not in site.ssh(server, "ls /var/lib/rancher/k3s/server/db")
+    site.ssh(server, f"{KUBECTL} create configmap kept --from-literal=from=sqlite")
+    running = restarted(site, agent)
+    configure(site, [1, 2, 3], {}, services=[])
+    done = site.pulumi("up", "--yes", "--skip-preview")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in site.names[:AGENT]:
+        assert members(site, name) == site.names[:AGENT]
+    read = f"{KUBECTL} get configmap kept -o 'jsonpath={{.data.from}}'"
+    assert site.ssh(site.names[2], read) == "sqlite"
+    assert restarted(site, agent) == running
+    assert {found["Ready"] for found in nodes(site, site.names[1]).values()} == {"True"}
+    gone = site.pulumi("destroy", "--yes", "--skip-preview")
+    assert gone.returncode == 0, gone.stdout + gone.stderr
     for name in site.names:
         assert sorted(set(site.traces(name)) ^ set(before[name])) == []

@@ -32,6 +32,25 @@ def test_schema_is_current() -> None:
     )
 
 
+def _hosts(servers: int, **changes: Any) -> list[dict[str, Any]]:
+    host = {"role": "server", "address": "h", "hostKey": KEY} | changes
+    return [host | {"name": f"h{number}"} for number in range(servers)]
+
+
+@pytest.mark.parametrize("servers", [1, 3, 5])
+def test_an_odd_number_of_servers(servers: int) -> None:
+    assert len(parse(_stack("local") | {"hosts": _hosts(servers)}).hosts) == servers
+
+
+def test_a_private_key_in_the_wrong_place_is_not_printed() -> None:
+    key = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n"
+    for hosts in (_hosts(1, privateKey=[key]), {"privateKey": key}, _hosts(1, port=key)):
+        with pytest.raises(SettingsError) as raised:
+            parse(_stack("local") | {"hosts": hosts})
+        assert "b3Bl" not in str(raised.value)
+        assert "hosts" in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -42,6 +61,22 @@ def test_schema_is_current() -> None:
         (
             {"hosts": [{"name": "a", "role": "agent", "address": "h", "hostKey": KEY}]},
             "0 with role server found",
+        ),
+        ({"hosts": _hosts(2)}, "hosts: 2 with role server found, need 1, 3 or another odd number"),
+        ({"hosts": _hosts(4)}, "hosts: 4 with role server found, need 1, 3 or another odd number"),
+        ({"hosts": _hosts(3), "cluster": {"datastore": "sqlite"}}, "sqlite serves one server, found 3"),
+        ({"cluster": {"datastore": "mysql"}}, "edge-inference:cluster.datastore: found 'mysql'"),
+        ({"cluster": {"maxUnavailable": 0}}, "edge-inference:cluster.maxUnavailable: found 0"),
+        ({"cluster": {"address": ""}}, "edge-inference:cluster.address: found ''"),
+        (
+            {"hosts": _hosts(1, privateKey="-----BEGIN X", agentSocket="/run/agent")},
+            "hosts[0]: privateKey and agentSocket: both say which key logs in: leave one",
+        ),
+        ({"hosts": _hosts(1, privateKey="~/.ssh/id")}, "hosts[0]: privateKey: found no PEM text"),
+        ({"hosts": _hosts(1, proxy={"address": "b"})}, "hosts[0].proxy: need exactly one of hostKey"),
+        (
+            {"hosts": _hosts(1, proxy={"address": "b", "hostKey": KEY, "port": 0})},
+            "edge-inference:hosts[0].proxy.port: found 0",
         ),
         (
             {"hosts": [{"name": "a", "role": "server", "address": "h"}]},

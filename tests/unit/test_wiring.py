@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,16 @@ def _artifact(name: str, file: str) -> edge.Artifact:
     return edge.Artifact(name, edge.ArtifactArgs(file, f"/a/{file}.tar.zst", "ab" * 32))
 
 
-def _cluster(name: str) -> edge.K3sCluster:
+def _stdin(name: str) -> str:
+    """What a step reads; the mocks wrap a secret input."""
+    text = recorder.made[f"{REMOTE}::{name}"].inputs["stdin"]
+    return str(text["value"] if isinstance(text, dict) else text)
+
+
+def _cluster(name: str, roles: Sequence[str] = ("server", "agent"), **args: Any) -> edge.K3sCluster:
     nodes = []
     files = [_artifact(f"{name}-{file}", file) for file in ("k3s", "installer", "images")]
-    for index, role in enumerate(["server", "agent"]):
+    for index, role in enumerate(roles):
         host = _host(f"{name}-{index}", role=role)
         edge.prepare(host.name, {host: files})
         nodes.append(
@@ -58,7 +65,7 @@ def _cluster(name: str) -> edge.K3sCluster:
                 host, role, files[0], files[1], files[2], node_ip=f"192.0.2.{index}", labels={"x": "y"}
             )
         )
-    return edge.K3sCluster(name, edge.K3sClusterArgs(nodes))
+    return edge.K3sCluster(name, edge.K3sClusterArgs(nodes, **args))
 
 
 @pulumi.runtime.test  # type: ignore[untyped-decorator]
@@ -90,6 +97,50 @@ def test_each_node_gets_the_configuration_of_its_role() -> Any:
             assert inputs["delete"].endswith("k3s.sh remove")
 
     return pulumi.Output.all(*cluster.versions.values()).apply(check)
+
+
+@pulumi.runtime.test  # type: ignore[untyped-decorator]
+def test_the_first_of_three_servers_begins_and_the_others_join_any() -> Any:
+    cluster = _cluster("ha", ["server", "server", "server", "agent"], address="192.0.2.9")
+
+    def check(_: object) -> None:
+        made = {name: _stdin(f"ha-{name}") for name in ("0-k3s", "1-k3s", "2-k3s", "3-k3s", "0-kubeconfig")}
+        for index, (begins, others) in enumerate([("yes", (1, 2)), ("no", (0, 2)), ("no", (0, 1))]):
+            text = made[f"{index}-k3s"]
+            assert f"BEGINS={begins}\n" in text
+            assert f"JOIN='{' '.join(f'https://192.0.2.{other}:6443' for other in others)}'\n" in text
+            assert '"192.0.2.9"' in text, "the API's certificate must name the address"
+        assert '"server": "https://192.0.2.9:6443"' in made["3-k3s"]
+        assert "ENDPOINT=https://192.0.2.9:6443\n" in made["0-kubeconfig"]
+
+    return pulumi.Output.all(cluster.identity, *cluster.versions.values()).apply(check)
+
+
+@pulumi.runtime.test  # type: ignore[untyped-decorator]
+def test_an_agent_is_installed_by_one_step_and_changed_by_another() -> Any:
+    cluster = _cluster("agents", ["server", "agent", "agent"])
+
+    def check(_: object) -> None:
+        install = recorder.made[f"{REMOTE}::agents-1-k3s"].inputs
+        rollout = recorder.made[f"{REMOTE}::agents-1-rollout"].inputs
+        assert (install["update"], install["delete"][-13:]) == (":", "k3s.sh remove")
+        assert rollout["update"].endswith("k3s.sh apply")
+        assert "delete" not in rollout
+
+    return pulumi.Output.all(*cluster.versions.values()).apply(check)
+
+
+@pytest.mark.parametrize(
+    ("roles", "args", "message"),
+    [
+        (["agent"], {}, "0 servers found, need an odd number"),
+        (["server", "server"], {}, "2 servers found, need an odd number"),
+        (["server"] * 3, {"datastore": "sqlite"}, "3 servers found, sqlite is for one"),
+    ],
+)
+def test_servers_that_make_no_cluster(roles: list[str], args: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _cluster(f"none-{len(roles)}-{len(args)}", roles, **args)
 
 
 @pulumi.runtime.test  # type: ignore[untyped-decorator]
