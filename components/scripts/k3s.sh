@@ -3,8 +3,8 @@
 # ETCD (on, off); with etcd: BEGINS (yes: the first `up` began the cluster here; no), JOIN (URLs of the other servers).
 # Prints `k3s --version`'s first line.
 case $ROLE in
-server) unit=k3s other=k3s-agent admin=/etc/rancher/k3s/k3s.yaml ;;
-agent) unit=k3s-agent other=k3s admin=/var/lib/rancher/k3s/agent/kubelet.kubeconfig ;;
+server) unit=k3s admin=/etc/rancher/k3s/k3s.yaml ;;
+agent) unit=k3s-agent admin=/var/lib/rancher/k3s/agent/kubelet.kubeconfig ;;
 *) fail "role $ROLE is not known: hosts[].role is server or agent" ;;
 esac
 images=/var/lib/rancher/k3s/agent/images
@@ -117,8 +117,6 @@ wait_ready() {
 
 apply_k3s() {
     changed=no restarted=
-    [ ! -e "/etc/systemd/system/$other.service" ] ||
-        fail "the node is no $ROLE yet: take the host out of hosts, pulumi up, then add it with its new role"
     mkdir -p "$home" "$images" /etc/rancher/k3s
     if [ ! -e "$home/k3s" ] && [ -f "$template" ]; then cp -p "$template" "$home/config.toml.tmpl"; fi
     : >"$home/k3s"

@@ -67,6 +67,10 @@ synced=$(timedatectl show -p NTPSynchronized --value 2>/dev/null || echo unknown
 
 owned=no
 if [ -e "$home/k3s" ]; then owned=yes; fi
+if [ "$ROLE" = server ]; then other=k3s-agent; else other=k3s; fi
+if [ "$owned" = yes ] && [ -e "/etc/systemd/system/$other.service" ]; then
+    problem "its node is no $ROLE so far: take the host out of hosts, pulumi up, then add it with its new role"
+fi
 if [ "$owned" = no ]; then
     [ "$disk" -ge "$MIN_DISK_MIB" ] ||
         problem "$disk MiB free in /var/lib found, need $MIN_DISK_MIB: free some or lower cluster.minimums.diskMiB"

@@ -126,6 +126,18 @@ def test_a_node_that_does_not_come_back_stops_the_rollout(site: LocalSite) -> No
     assert {node(site, name)["status"]["capacity"]["pods"] for name in site.names} == {"70"}
 
 
+def test_another_role_is_refused_before_anything(site: LocalSite) -> None:
+    running = started(site)
+    site.configure(hosts=[site.host(number, "server") for number in (1, 2, 3)], services=[])
+    done = site.pulumi("up", "--yes", "--skip-preview")
+    assert done.returncode != 0
+    assert (
+        f"error: host {site.names[1]}: its node is no server so far: take the host out of hosts"
+        in done.stdout
+    )
+    assert changed(running, started(site)) == []
+
+
 def test_destroy(site: LocalSite) -> None:
     gone = site.pulumi("destroy", "--yes", "--skip-preview")
     assert gone.returncode == 0, gone.stdout + gone.stderr
