@@ -12,12 +12,14 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 # containerd-shim-wasm 1.0.1 needs rustc 1.88. Debian has a newer one as rustc-web, which cannot be installed beside the
 # rustc that the root needs for wasm32: it is unpacked for this build.
+needs() { apt-cache depends "$1" | sed -n 's/^ *Depends: //p'; }
 mkdir "$work/rust"
 (
 	cd "$work/rust"
 	apt-get -qq update
-	apt-get -qq -o APT::Sandbox::User=root download rustc-web cargo-web libstd-rust-web-dev libllvm22 \
-		"$(apt-cache depends libstd-rust-web-dev | sed -n 's/.*Depends: \(libstd-rust-web-[0-9.]*\)$/\1/p')"
+	std=$(needs libstd-rust-web-dev)
+	apt-get -qq -o APT::Sandbox::User=root download rustc-web cargo-web libstd-rust-web-dev "$std" \
+		"$(needs "$std" | grep llvm)"
 	for package in *.deb; do dpkg-deb -x "$package" .; done
 	patchelf --force-rpath --set-rpath "$PWD$lib" usr/bin/rustc
 )
