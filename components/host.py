@@ -10,7 +10,7 @@ import pulumi
 from pulumi_command import remote
 
 from components.artifact import Artifact, StagedArtifacts
-from components.outputs import known_name
+from components.outputs import known_after, known_name
 from components.step import HostStep, Target
 
 
@@ -138,7 +138,7 @@ def _login(args: EdgeHostArgs | Bastion) -> dict[str, Any]:
 def prepare(
     name: str,
     artifacts: Mapping[EdgeHost, Collection[Artifact]],
-    checks: Collection[pulumi.Resource] = (),
+    checks: Collection[remote.Command] = (),
 ) -> None:
     """Brings artifacts to hosts, the first thing that changes a host, once all hosts passed their checks.
 
@@ -148,12 +148,11 @@ def prepare(
             are.
         checks: further checks that must pass first, such as those of GPUs.
     """
-    # One resource in between: each host would depend on every other's checks.
-    passed = pulumi.Stash(
-        f"{name}-checked",
-        input=sorted(host.name for host in artifacts),
-        opts=pulumi.ResourceOptions(depends_on=[*(host.checked for host in artifacts), *checks]),
-    )
+    # One resource in between, or each host would depend on every other's checks. It only waits for them: the
+    # SDK looks for cycles in all that a dependency depends on, again for each resource that depends on it.
+    checked = [*(host.checked for host in artifacts), *checks]
+    names = known_after(sorted(host.name for host in artifacts), [check.stdout for check in checked])
+    passed = pulumi.Stash(f"{name}-checked", input=names)
     for host, files in artifacts.items():
         host._artifacts = files
         opts = pulumi.ResourceOptions(parent=host, depends_on=[passed])

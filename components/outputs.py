@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import pulumi
 
@@ -19,6 +20,22 @@ def known_name(name: str, resource: pulumi.Resource) -> pulumi.Output[str]:
         resource: what bears it; a resource that uses the name depends on this one.
     """
     return pulumi.Output({resource}, _given(name), _given(True))
+
+
+def known_after(value: T, outputs: Sequence[pulumi.Output[Any]]) -> pulumi.Output[T]:
+    """A value of the program that is handed on when outputs are there; nothing depends on their resources.
+
+    Args:
+        value: the value.
+        outputs: what must have come first; where one of them failed, nothing that uses the value is made.
+    """
+
+    async def wait() -> T:
+        for output in outputs:
+            await output.future()
+        return value
+
+    return pulumi.Output(set(), wait(), _given(True))
 
 
 async def _given(value: T) -> T:
