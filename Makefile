@@ -9,7 +9,7 @@ STARTED := $(shell date +%s)
 ELAPSED = $$(($$(date +%s) - $(STARTED))) s
 SCRIPTS := env.sh $(wildcard toolchain/*.sh toolchain/*/build.sh localhosts/files/*.sh workloads/*.sh)
 
-.PHONY: help up down setup model table status test test-slow check bundle bench bench-policy gpu-facts generate format hosts hosts-down
+.PHONY: help up down setup model table status test test-slow check bundle bench bench-policy bench-scale gpu-facts generate format hosts hosts-down
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ bench-policy: model ## what the policy pack adds to previews, beside an empty pa
 
 gpu-facts: ## what the NVIDIA GPUs of this machine do: check, CDI, NVML, CUDA, WasmEdge (installs nothing)
 	@python3 -m tests.gpu
+
+bench-scale: model ## time and memory of previews of 10, 100 and 1,000 hosts (about 10 minutes)
+	@. ./env.sh && $(PYTHON) -m tests.bench.scale
 
 generate: .venv/.installed ## write the schemas of settings and the rules' pages again
 	@$(PYTHON) -m stacks.settings >stacks/settings.schema.json.new && mv stacks/settings.schema.json.new stacks/settings.schema.json

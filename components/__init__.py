@@ -1,7 +1,7 @@
 """Components of an edge inference site. None of them reads stack config."""
 
 from components.admission import AdmissionPolicies, AdmissionPoliciesArgs
-from components.artifact import Artifact, ArtifactArgs
+from components.artifact import Artifact, ArtifactArgs, StagedArtifacts
 from components.dcgm import DcgmExporter, DcgmExporterArgs
 from components.gpu import GpuCdi, GpuHost, GpuHostArgs, GpuPackages
 from components.host import Bastion, EdgeHost, EdgeHostArgs, prepare
@@ -36,6 +36,7 @@ __all__ = [
     "NodeArgs",
     "NvidiaRuntime",
     "NvidiaRuntimeArgs",
+    "StagedArtifacts",
     "WasmEdgeInstall",
     "WasmEdgeInstallArgs",
     "WasmEdgeRuntime",

@@ -68,7 +68,7 @@ class StagedArtifacts(local.Command):
     """The artifacts of one host, verified there, in the folder that is the first thing made on it.
 
     It runs beside the engine, with OpenSSH's client: the host says what it lacks, only that is sent, from the
-    byte where an earlier transfer ended, and the host compares the sums. At deletion the folder goes.
+    byte where an earlier transfer ended, and the host compares the sums. EdgeHost takes the folder away.
     """
 
     def __init__(
@@ -84,18 +84,14 @@ class StagedArtifacts(local.Command):
             "ON_HOST": step_input("artifacts.sh", {"HOST": target.name, "FILES": files}),
             **client_values(target.connection),
         }
-        own = pulumi.ResourceOptions(
-            retain_on_delete=target.gone,
-            # A model of gigabytes over a slow line; a line that is cut ends it within a minute.
-            custom_timeouts=pulumi.CustomTimeouts(create="6h", update="6h", delete="5m"),
-        )
+        # A model of gigabytes over a slow line; a line that is cut ends it within a minute.
+        timeouts = pulumi.CustomTimeouts(create="6h", update="6h")
         super().__init__(
             name,
             create=step_command("stage.sh", "apply", _SHELL),
             update=step_command("stage.sh", "apply", _SHELL),
-            delete=step_command("stage.sh", "remove", _SHELL),
             stdin=pulumi.Output.all(**values).apply(lambda known: step_input("stage.sh", known)),
             add_previous_output_in_env=False,
             logging=local.Logging.STDERR,
-            opts=pulumi.ResourceOptions.merge(own, opts),
+            opts=pulumi.ResourceOptions.merge(pulumi.ResourceOptions(custom_timeouts=timeouts), opts),
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pulumi
-from pulumi_command import remote
+from pulumi_command import local, remote
 
 from components.artifact import Artifact, StagedArtifacts
 from components.outputs import known_after, known_name
@@ -66,38 +66,34 @@ class EdgeHostArgs:
     gone: bool = False
 
 
-class EdgeHost(pulumi.ComponentResource):
+class EdgeHost(HostStep):
     """A machine and the checks that it must pass; `prepare` then brings its artifacts.
 
     The checks read only: root rights, architecture, systemd, commands, kernel features, cgroups, memory,
-    disk, clock, ports, another cluster. All that is wrong with a host is said at once.
+    disk, clock, ports, another cluster. All that is wrong with a host is said at once. At deletion, what is
+    left of ours goes: the artifacts, and what a failed step began.
 
     Outputs:
         facts: what the checks found, a JSON object.
     """
 
-    facts: pulumi.Output[str]
-
     def __init__(self, name: str, args: EdgeHostArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("edge:host:EdgeHost", name, None, opts)
         self.name = name
-        self.address = args.address
         proxy = None if args.proxy is None else remote.ProxyConnectionArgs(**_login(args.proxy))
         connection = remote.ConnectionArgs(**_login(args), proxy=proxy)
         self.target = Target(name, connection, args.user, args.gone)
-        minimums = {"MIN_MEMORY_MIB": str(args.min_memory_mib), "MIN_DISK_MIB": str(args.min_disk_mib)}
-        self.checked = HostStep(
-            f"{name}-preflight",
-            "preflight.sh",
-            self.target,
-            {"ROLE": args.role, **minimums},
-            parent=self,
-            read_only=True,
-        )
         self._staged: StagedArtifacts | None = None
         self._artifacts: Collection[Artifact] = ()
-        self.facts = self.checked.stdout
-        self.register_outputs({"facts": self.facts})
+        values = {
+            "ROLE": args.role,
+            "MIN_MEMORY_MIB": str(args.min_memory_mib),
+            "MIN_DISK_MIB": str(args.min_disk_mib),
+        }
+        super().__init__(f"{name}-preflight", "preflight.sh", self.target, values, opts=opts)
+
+    @property
+    def facts(self) -> pulumi.Output[str]:
+        return self.stdout
 
     @property
     def staged(self) -> StagedArtifacts:
@@ -138,7 +134,7 @@ def _login(args: EdgeHostArgs | Bastion) -> dict[str, Any]:
 def prepare(
     name: str,
     artifacts: Mapping[EdgeHost, Collection[Artifact]],
-    checks: Collection[remote.Command] = (),
+    checks: Collection[remote.Command | local.Command] = (),
 ) -> None:
     """Brings artifacts to hosts, the first thing that changes a host, once all hosts passed their checks.
 
@@ -150,7 +146,7 @@ def prepare(
     """
     # One resource in between, or each host would depend on every other's checks. It only waits for them: the
     # SDK looks for cycles in all that a dependency depends on, again for each resource that depends on it.
-    checked = [*(host.checked for host in artifacts), *checks]
+    checked = [*artifacts, *checks]
     names = known_after(sorted(host.name for host in artifacts), [check.stdout for check in checked])
     passed = pulumi.Stash(f"{name}-checked", input=names)
     for host, files in artifacts.items():

@@ -12,6 +12,7 @@ from pulumi_command import local, remote
 
 from components.artifact import Artifact
 from components.host import EdgeHost
+from components.outputs import known_after
 from components.step import HostStep
 
 
@@ -179,7 +180,8 @@ class K3sCluster(pulumi.ComponentResource):
     def _install_servers(self) -> dict[str, remote.Command]:
         steps: dict[str, remote.Command] = {}
         for node in self._servers:
-            steps[node.host.name] = self._k3s(f"{node.host.name}-k3s", node, list(steps.values())[-1:])
+            before = list(steps.values())[-1:]
+            steps[node.host.name] = self._k3s(f"{node.host.name}-k3s", node, before)
         return steps
 
     def _install_agents(
@@ -192,7 +194,7 @@ class K3sCluster(pulumi.ComponentResource):
             installed = self._k3s(f"{node.host.name}-k3s", node, servers, once=True)
             before = [rollout[-at_once]] if len(rollout) >= at_once else []
             name = f"{node.host.name}-rollout"
-            rollout.append(self._k3s(name, node, [installed, *before], read_only=True))
+            rollout.append(self._k3s(name, node, [installed], before, read_only=True))
         return {node.host.name: step for node, step in zip(agents, rollout, strict=True)}
 
     def _k3s(
@@ -200,6 +202,7 @@ class K3sCluster(pulumi.ComponentResource):
         name: str,
         node: NodeArgs,
         after: Sequence[pulumi.Resource],
+        before: Sequence[remote.Command] = (),
         *,
         once: bool = False,
         read_only: bool = False,
@@ -218,7 +221,8 @@ class K3sCluster(pulumi.ComponentResource):
             "CONFIG": config,
             "TOKEN": self.token,
             "CDI": "on" if node.gpu else "off",
-            "WAIT_SECONDS": str(self._args.wait_seconds),
+            # A long chain is waited for, not depended on: the SDK walks all of it for each dependency.
+            "WAIT_SECONDS": known_after(str(self._args.wait_seconds), [step.stdout for step in before]),
             **self._entry(node),
         }
         return HostStep(

@@ -1,5 +1,17 @@
-# Reads what the host is and compares it with what is needed; changes nothing.
+# Reads what the host is and compares it with what is needed; changes nothing. remove takes what is left of ours.
 # Values: HOST ROLE MIN_MEMORY_MIB MIN_DISK_MIB. Prints the facts as JSON; every problem is one line on stderr.
+if [ "$action" = remove ]; then
+    # A step that failed while it was made is in no state: what it left behind goes here.
+    if [ -e "$home/k3s" ]; then
+        for script in /usr/local/bin/k3s-uninstall.sh /usr/local/bin/k3s-agent-uninstall.sh; do
+            if [ -x "$script" ]; then "$script" >/dev/null 2>&1 || true; fi
+        done
+        rm -rf /usr/local/bin/k3s /etc/rancher /var/lib/rancher
+    fi
+    rm -rf "$home"
+    exit 0
+fi
+
 problems=0
 problem() {
     printf 'error: host %s: %s\n' "$HOST" "$*" >&2

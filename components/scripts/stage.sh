@@ -60,7 +60,4 @@ LIST
 }
 
 connect
-case $action in
-apply) stage ;;
-remove) on_host remove ;;
-esac
+stage

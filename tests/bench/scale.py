@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import resource
 import statistics
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -22,7 +22,7 @@ from rich.table import Table
 from tests.integration.local_site import CHECKOUT, STACK, LocalSite
 
 HOSTS = (10, 100, 1000)
-SAMPLE_S = 0.1
+SAMPLE_S = 0.5
 console = Console(highlight=False, width=120)
 
 
@@ -33,12 +33,14 @@ class Run:
     Args:
         resources: how many it would make.
         seconds: wall time of `pulumi preview`, from its start to its end.
+        cpu: processor time of all of it, in seconds: on a busy machine the figure that stays.
         peak_mib: largest sum of the memory of the engine, its plugins and the program, in MiB.
         load: the machine's load average over a minute when it began.
     """
 
     resources: int
     seconds: float
+    cpu: float
     peak_mib: float
     load: float
 
@@ -94,6 +96,7 @@ def preview(site: LocalSite, policies: bool) -> Run:
     if policies:
         command += ["--policy-pack", str(CHECKOUT / "policies")]
     load = os.getloadavg()[0]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     peak = 0.0
     with (site.folder / "shown").open("w+") as shown:
         start = time.monotonic()
@@ -110,35 +113,48 @@ def preview(site: LocalSite, policies: bool) -> Run:
         while not ended.wait(SAMPLE_S):
             peak = max(peak, resident_mib(process.pid))
         took = time.monotonic() - start
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
         shown.seek(0)
         text = shown.read()
     made = re.search(r"\+ (\d+) to create", text)
     if process.returncode != 0 or made is None:
         raise SystemExit(text[-3000:])
-    return Run(int(made[1]), took, peak, load)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Run(int(made[1]), took, cpu, peak, load)
 
 
 def table(runs: dict[int, list[Run]], title: str) -> Table:
-    """One line per number of hosts; the ratio says how much dearer a host is than in the smallest site."""
+    """One line per number of hosts; linear is where a further host costs the same in each line."""
     view = Table(title=title)
-    for column in ("hosts", "resources", "s: min", "median", "max", "ms a host", "ratio", "MiB", "load"):
+    columns = (
+        "hosts",
+        "resources",
+        "s: min",
+        "median",
+        "max",
+        "CPU s",
+        "x first",
+        "CPU ms a further host",
+        "MiB",
+    )
+    for column in (*columns, "load"):
         view.add_column(column, justify="right")
-    first = min(runs)
-    base = statistics.median(run.seconds for run in runs[first]) / first
-    for count, done in runs.items():
-        seconds = [run.seconds for run in done]
-        a_host = statistics.median(seconds) / count
+    cpu = {count: statistics.median(run.cpu for run in done) for count, done in runs.items()}
+    first = before = min(runs)
+    for count, done in sorted(runs.items()):
+        seconds, loads = [run.seconds for run in done], [run.load for run in done]
+        more = count - before
         view.add_row(
             str(count),
             str(done[0].resources),
             *(f"{value:.1f}" for value in (min(seconds), statistics.median(seconds), max(seconds))),
-            f"{a_host * 1e3:.0f}",
-            f"{a_host / base:.2f}",
+            f"{cpu[count]:.1f}",
+            f"{cpu[count] / cpu[first]:.1f}",
+            f"{(cpu[count] - cpu[before]) / more * 1e3:.0f}" if more else "",
             f"{max(run.peak_mib for run in done):.0f}",
-            " - ".join(
-                f"{load:.1f}" for load in sorted({min(r.load for r in done), max(r.load for r in done)})
-            ),
+            f"{min(loads):.1f} to {max(loads):.1f}",
         )
+        before = count
     return view
 
 
@@ -161,7 +177,8 @@ def main() -> None:
             for number in range(options.rounds):
                 console.print(f"{count} hosts, round {number + 1} of {options.rounds} …")
                 runs.setdefault(count, []).append(preview(site, options.policies))
-    title = f"preview, {options.rounds} rounds, {os.cpu_count()} cores, {sys.platform}"
+    pack = "with the policy pack" if options.policies else "without policies"
+    title = f"preview {pack}: {options.rounds} rounds, {os.cpu_count()} cores that others used too (load)"
     console.print(table(runs, title))
 
 

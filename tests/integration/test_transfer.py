@@ -290,7 +290,13 @@ def test_through_a_bastion_to_a_user_with_sudo(lab: Lab) -> None:
         f" && echo '{key}' >~fleet/.ssh/authorized_keys"
         " && echo 'fleet ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/fleet",
     )
-    further = {"name": behind, "address": f"{lab.site.subnet}.12", "user": "fleet", "bastion": lab.host}
+    further = {
+        "name": behind,
+        "address": f"{lab.site.subnet}.12",
+        "port": 22,
+        "user": "fleet",
+        "bastion": lab.host,
+    }
     lab.configure(further)
     lab.line.sent = 0
     done = lab.site.pulumi("up", "--yes", "--skip-preview")
@@ -308,3 +314,13 @@ def test_destroy_takes_all_of_it(lab: Lab) -> None:
     assert gone.returncode == 0, gone.stdout + gone.stderr
     for name in lab.site.names:
         assert lab.site.ssh(name, "ls -d /var/lib/edge-inference 2>/dev/null || true") == ""
+
+
+def test_destroy_takes_a_part_too(lab: Lab) -> None:
+    """The step that failed is in no state, and what it left behind goes all the same."""
+    lab.line.cut_after = BIG // 4
+    lab.up(well=False)
+    lab.line.cut_after = 0
+    assert [name for name in lab.staged() if name.endswith(".part")]
+    lab.site.pulumi("destroy", "--yes", "--skip-preview").check_returncode()
+    assert lab.site.ssh(lab.host, "ls -d /var/lib/edge-inference 2>/dev/null || true") == ""

@@ -8,7 +8,7 @@ from stacks.site import load_site
 site = load_site()
 entry = site.artifacts["k3s-install"]
 artifact = edge.Artifact("file", edge.ArtifactArgs("file", entry.source, str(entry.sha256)))
-before: list[pulumi.Resource] = []
+before: list[edge.StagedArtifacts] = []
 for name, args in site.hosts.items():
     host = edge.EdgeHost(name, args)
     # One after the other: they are one machine, and have one folder.

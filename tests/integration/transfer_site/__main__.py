@@ -7,11 +7,8 @@ name, is reached through that; `transfer:privateKeyFile`; `transfer:artifacts`, 
 from pathlib import Path
 
 import pulumi
-from pulumi_command import remote
 
 import components as edge
-from components.artifact import StagedArtifacts
-from components.step import Target
 
 config = pulumi.Config("transfer")
 wanted = {host["name"]: host for host in config.require_object("hosts")}
@@ -29,23 +26,18 @@ def host_key(name: str) -> str:
 
 hosts = {}
 for name, host in wanted.items():
+    proxy = None
     if "bastion" in host:
         first = wanted[host["bastion"]]
-        proxy = remote.ProxyConnectionArgs(
-            host=first["address"],
-            port=first["port"],
-            user=first["user"],
-            host_key=host_key(first["name"]),
-            private_key=key,
-        )
-        connection = remote.ConnectionArgs(
-            host=host["address"], user=host["user"], host_key=host_key(name), private_key=key, proxy=proxy
-        )
-        target = Target(name, connection, host["user"], gone=False)
-        StagedArtifacts(f"{name}-artifacts", target, artifacts, pulumi.ResourceOptions())
-    else:
-        args = edge.EdgeHostArgs(
-            host["address"], host_key(name), "agent", user=host["user"], port=host["port"], private_key=key
-        )
-        hosts[edge.EdgeHost(name, args)] = artifacts
+        proxy = edge.Bastion(first["address"], host_key(first["name"]), first["user"], first["port"], key)
+    args = edge.EdgeHostArgs(
+        host["address"],
+        host_key(name),
+        "agent",
+        user=host["user"],
+        port=host["port"],
+        private_key=key,
+        proxy=proxy,
+    )
+    hosts[edge.EdgeHost(name, args)] = artifacts
 edge.prepare("site", hosts)
