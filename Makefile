@@ -63,13 +63,14 @@ check: .venv/.installed ## lint, types, shell scripts
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy --no-error-summary .
 	@shellcheck $(SCRIPTS)
-	@for script in components/scripts/*.sh; do cat components/scripts/lib.sh $$script | shellcheck -s sh -e SC2034,SC2317 -; done # as a step runs it
+	@$(PYTHON) -c "from components.step import script_files, steps; [print(*script_files(step)) for step in steps()]" | while read -r files; do cat $$files | shellcheck -s sh -e SC2034,SC2317 -; done # as a step runs them
 	@echo "check: clean"
 
 test: model check ## everything: checks, unit, policy, host and end-to-end tests
 	@. ./env.sh && $(PYTHON) -m pytest --numprocesses $(LANES) --dist loadfile --no-loadscope-reorder
 
-test-slow: model ## the tests with many hosts, which `make test` leaves out (root, about 15 minutes)
+test-slow: model ## the tests that `make test` leaves out: many hosts, K3s upgraded (root, about 30 minutes)
+	@$(PYTHON) -m toolchain build k3s-previous
 	@. ./env.sh && $(PYTHON) -m pytest -m slow
 
 bench: model ## figures of the platform beside a peer's, in one table (root, about 5 minutes)

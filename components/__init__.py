@@ -6,7 +6,7 @@ from components.dcgm import DcgmExporter, DcgmExporterArgs
 from components.gpu import GpuCdi, GpuHost, GpuHostArgs, GpuPackages
 from components.host import Bastion, EdgeHost, EdgeHostArgs, prepare
 from components.inference import InferenceService, InferenceServiceArgs
-from components.k3s import K3sCluster, K3sClusterArgs, NodeArgs
+from components.k3s import K3sCluster, K3sClusterArgs, NodeArgs, UpgradeArgs
 from components.kubeconfig import remove_copies
 from components.model import ModelImage, ModelImageArgs
 from components.nvidia import NvidiaRuntime, NvidiaRuntimeArgs
@@ -37,6 +37,7 @@ __all__ = [
     "NvidiaRuntime",
     "NvidiaRuntimeArgs",
     "StagedArtifacts",
+    "UpgradeArgs",
     "WasmEdgeInstall",
     "WasmEdgeInstallArgs",
     "WasmEdgeRuntime",

@@ -50,6 +50,8 @@ class EdgeHostArgs:
         proxy: the bastion before the host; None: it is reached directly.
         min_memory_mib: least memory, in MiB.
         min_disk_mib: least free space under /var/lib before the first install, in MiB.
+        k3s_version: of the K3s that the host will get; one that can't follow the installed one is refused.
+            Empty: not known, and then refused only when it is installed.
         gone: the host no longer exists; see Target.
     """
 
@@ -63,6 +65,7 @@ class EdgeHostArgs:
     proxy: Bastion | None = None
     min_memory_mib: int = 900
     min_disk_mib: int = 3000
+    k3s_version: str = ""
     gone: bool = False
 
 
@@ -70,8 +73,9 @@ class EdgeHost(HostStep):
     """A machine and the checks that it must pass; `prepare` then brings its artifacts.
 
     The checks read only: root rights, architecture, systemd, commands, kernel features, cgroups, memory,
-    disk, clock, ports, another cluster. All that is wrong with a host is said at once. At deletion, what is
-    left of ours goes: the artifacts, and what a failed step began.
+    disk, clock, ports, another cluster, whether the wanted K3s may follow the installed one. All that is
+    wrong with a host is said at once. At deletion, what is left of ours goes: the artifacts, and what a
+    failed step began.
 
     Outputs:
         facts: what the checks found, a JSON object.
@@ -86,6 +90,7 @@ class EdgeHost(HostStep):
         self._artifacts: Collection[Artifact] = ()
         values = {
             "ROLE": args.role,
+            "K3S": args.k3s_version,
             "MIN_MEMORY_MIB": str(args.min_memory_mib),
             "MIN_DISK_MIB": str(args.min_disk_mib),
         }

@@ -46,6 +46,26 @@ class NodeArgs:
 
 
 @dataclass(frozen=True)
+class UpgradeArgs:
+    """What happens on a node before another version of K3s is started on it.
+
+    A minor version of the kubelet is not upgraded under running pods, says Kubernetes' version skew policy
+    (kubernetes.io/releases/version-skew-policy); K3s itself leaves pods running while it restarts.
+
+    Args:
+        drain: the node's pods go to other nodes first, as their disruption budgets allow.
+        drain_seconds: how long that may take, in seconds.
+        drain_late: when it takes longer: "fail" leaves the node as it was, "continue" goes on.
+        snapshots: how many of the datastore from before upgrades each server keeps; 0: none is made.
+    """
+
+    drain: bool = True
+    drain_seconds: int = 300
+    drain_late: str = "fail"
+    snapshots: int = 3
+
+
+@dataclass(frozen=True)
 class K3sClusterArgs:
     """The cluster.
 
@@ -62,6 +82,7 @@ class K3sClusterArgs:
         server_flags: further keys of the servers' config.yaml, as K3s documents them.
         flags: further keys of every node's config.yaml.
         wait_seconds: how long a node may take to be Ready, in seconds.
+        upgrade: what comes before another version of K3s.
     """
 
     nodes: Sequence[NodeArgs]
@@ -74,6 +95,7 @@ class K3sClusterArgs:
     server_flags: Mapping[str, object] = field(default_factory=dict)
     flags: Mapping[str, object] = field(default_factory=dict)
     wait_seconds: int = 300
+    upgrade: UpgradeArgs = field(default_factory=UpgradeArgs)
 
 
 class K3sCluster(pulumi.ComponentResource):
@@ -81,7 +103,8 @@ class K3sCluster(pulumi.ComponentResource):
 
     Servers are installed and changed one after the other, each Ready before the next. Agents are installed
     all at once when the servers are Ready; later changes reach `max_unavailable` of them at a time. A node
-    that does not come back Ready fails, and no further one is touched.
+    that does not come back Ready fails, and no further one is touched; with another version of K3s it first
+    gets the former one back.
 
     The first server of the first `up` begins the cluster, which the state remembers; every other one joins
     whichever server answers. With etcd, its node's removal takes a server out of the members before its
@@ -211,6 +234,7 @@ class K3sCluster(pulumi.ComponentResource):
         config = pulumi.Output.all(node.node_ip, self.endpoint, address).apply(
             lambda known: self._config(node, *known)
         )
+        upgrade, wait = self._args.upgrade, self._args.wait_seconds
         values: dict[str, pulumi.Input[str]] = {
             "ROLE": node.role,
             "NODE": node.host.name,
@@ -222,7 +246,11 @@ class K3sCluster(pulumi.ComponentResource):
             "TOKEN": self.token,
             "CDI": "on" if node.gpu else "off",
             # A long chain is waited for, not depended on: the SDK walks all of it for each dependency.
-            "WAIT_SECONDS": known_after(str(self._args.wait_seconds), [step.stdout for step in before]),
+            "WAIT_SECONDS": known_after(str(wait), [step.stdout for step in before]),
+            "DRAIN": "on" if upgrade.drain else "off",
+            "DRAIN_SECONDS": str(upgrade.drain_seconds),
+            "DRAIN_LATE": upgrade.drain_late,
+            "SNAPSHOTS": str(upgrade.snapshots),
             **self._entry(node),
         }
         return HostStep(
@@ -234,6 +262,7 @@ class K3sCluster(pulumi.ComponentResource):
             depends_on=[*node.after, *after],
             once=once,
             read_only=read_only,
+            opts=pulumi.ResourceOptions(custom_timeouts=_timeouts(upgrade.drain_seconds + 3 * wait)),
         )
 
     def _entry(self, node: NodeArgs) -> dict[str, pulumi.Input[str]]:
@@ -295,6 +324,12 @@ class K3sCluster(pulumi.ComponentResource):
             parent=self,
             depends_on=[installed, *after],
         )
+
+
+def _timeouts(seconds: int) -> pulumi.CustomTimeouts:
+    """For a node's pods to be ready, the drain, the new K3s to come up, and the former one again."""
+    minutes = f"{seconds // 60 + 5}m"
+    return pulumi.CustomTimeouts(create=minutes, update=minutes, delete="5m")
 
 
 def _api(address: pulumi.Input[str]) -> pulumi.Output[str]:

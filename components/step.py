@@ -12,6 +12,8 @@ import pulumi
 from pulumi_command import remote
 
 _SCRIPTS = Path(__file__).parent / "scripts"
+_PARTS = {"preflight.sh": ("versions.sh",), "k3s.sh": ("versions.sh", "upgrade.sh")}
+"""Files with functions that a script uses, besides lib.sh."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,21 @@ def _sudo_works(target: Target) -> str:
     return f"sudo -n true </dev/null || {{ echo {shlex.quote(message)} >&2; exit 1; }}; "
 
 
+def script_files(script: str) -> list[Path]:
+    """What a step's shell text is made of, in this order."""
+    return [_SCRIPTS / file for file in ("lib.sh", *_PARTS.get(script, ()), script)]
+
+
+def steps() -> list[str]:
+    """The scripts that are steps by themselves."""
+    parts = {"lib.sh", *(part for group in _PARTS.values() for part in group)}
+    return sorted(file.name for file in _SCRIPTS.glob("*.sh") if file.name not in parts)
+
+
 @cache
 def script_text(script: str) -> str:
-    """The step's shell text: lib.sh and the script without comments, so that editing one reruns nothing."""
-    text = (_SCRIPTS / "lib.sh").read_text() + (_SCRIPTS / script).read_text()
+    """The step's shell text: its files without comments, so that editing one reruns nothing."""
+    text = "".join(file.read_text() for file in script_files(script))
     lines = (line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
     return "\n".join(lines) + "\n"
 

@@ -82,6 +82,28 @@ class MinimumSettings(Model):
     )
 
 
+class UpgradeSettings(Model):
+    """What happens on a node before another version of K3s (artifact k3s) starts there."""
+
+    drain: bool = Field(
+        default=True,
+        description="Its pods go to other nodes first; where no other node takes pods they run on.",
+    )
+    drain_seconds: int = Field(
+        default=300, ge=1, le=3600, description="How long the drain may take, in s; see onDrainTimeout."
+    )
+    on_drain_timeout: Literal["fail", "continue"] = Field(
+        default="fail",
+        description="fail: the node stays as it was and no further one is touched; "
+        "continue: what is left runs on while K3s restarts.",
+    )
+    snapshots: int = Field(
+        default=3,
+        ge=0,
+        description="Snapshots of the datastore that each server keeps from before upgrades; 0: makes none.",
+    )
+
+
 class ClusterSettings(Model):
     """K3s."""
 
@@ -111,6 +133,7 @@ class ClusterSettings(Model):
         default=300, ge=10, le=840, description="How long a node may take to be Ready, in s."
     )
     minimums: MinimumSettings = Field(default=MinimumSettings(), description="What a host must offer.")
+    upgrade: UpgradeSettings = Field(default=UpgradeSettings(), description="Another version of K3s.")
 
 
 class WasmEdgeSettings(Model):

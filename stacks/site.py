@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from components import (
     K3sClusterArgs,
     NodeArgs,
     NvidiaRuntimeArgs,
+    UpgradeArgs,
 )
 from components.inference import Autoscaling
 from components.nvidia import NODE_LABEL as GPU_LABEL
@@ -118,6 +120,12 @@ class Site:
             server_flags=wanted.server_flags,
             flags=wanted.flags,
             wait_seconds=wanted.wait_seconds,
+            upgrade=UpgradeArgs(
+                drain=wanted.upgrade.drain,
+                drain_seconds=wanted.upgrade.drain_seconds,
+                drain_late=wanted.upgrade.on_drain_timeout,
+                snapshots=wanted.upgrade.snapshots,
+            ),
         )
 
 
@@ -132,7 +140,7 @@ def load_site() -> Site:
     hosts, images, memory = {}, {}, {}
     for index, host in enumerate(settings.hosts):
         try:
-            hosts[host.name] = _host_args(host, f"hosts[{index}]", settings)
+            hosts[host.name] = _host_args(host, f"hosts[{index}]", settings, artifacts)
         except SettingsError as error:
             problems.append(str(error))
     for index, service in enumerate(settings.services):
@@ -201,13 +209,16 @@ def _config_values() -> dict[str, Any]:
     return values
 
 
-def _host_args(host: HostSettings, path: str, settings: Settings) -> EdgeHostArgs:
+def _host_args(
+    host: HostSettings, path: str, settings: Settings, artifacts: Mapping[str, Entry]
+) -> EdgeHostArgs:
     return EdgeHostArgs(
         **_login(host, path),
         role=host.role,
         proxy=Bastion(**_login(host.proxy, f"{path}.proxy")) if host.proxy else None,
         min_memory_mib=settings.cluster.minimums.memory_mib,
         min_disk_mib=settings.cluster.minimums.disk_mib,
+        k3s_version=artifacts["k3s"].version if "k3s" in artifacts else "",
         gone=host.gone,
     )
 

@@ -22,7 +22,8 @@ def table(parts: list[Part]) -> Table:
         vendor = part.found is not None and part.found == part.release_key
         source = " ".join(release.url for release in part.release) if vendor else part.source
         lock = "toolchain/releases.lock" if vendor else f"toolchain/{part.name}/{part.lock}"
-        view.add_row(part.name, part.version, part.found or "missing", source, lock)
+        found = part.found or ("on demand" if part.on_demand else "missing")
+        view.add_row(part.name, part.version, found, source, lock)
     return view
 
 
@@ -36,7 +37,7 @@ def main() -> int:
         "vendor or build. example: EDGE_PARTS=build python -m toolchain build pulumi",
     )
     parser.add_argument("command", nargs="?", choices=["table", "build", "pin"], default="table")
-    parser.add_argument("parts", nargs="*", help="parts to fetch or build (default: all)")
+    parser.add_argument("parts", nargs="*", help="parts to fetch or build (default: all but those on demand)")
     args = parser.parse_args()
     root, parts = load()
     unknown = set(args.parts) - {part.name for part in parts}
@@ -56,7 +57,7 @@ def main() -> int:
         try:
             with cache_lock():
                 for part in parts:
-                    if not args.parts or part.name in args.parts:
+                    if part.name in args.parts or not (args.parts or part.on_demand):
                         provide(root, part)
                 link_programs(parts)
                 install_plugins(parts)

@@ -53,6 +53,9 @@ class Part(BaseModel):
     artifacts: dict[str, str] = Field(
         default={}, description="Files that hosts install: artifact name to file."
     )
+    on_demand: bool = Field(
+        default=False, description="Fetched or built only when it is named, as a test that needs it does."
+    )
     release: list[Release] = Field(default=[], description="The vendor's files that make up the same part.")
 
     @property

@@ -98,21 +98,43 @@ flannel_ready() {
     [ ! -e /var/lib/rancher/k3s/agent/etc/flannel/net-conf.json ] || [ -s /run/flannel/subnet.env ]
 }
 
+# Returns 1 when the node is not back in time; missing says what it lacked.
 wait_ready() {
-    told=0
-    until node_ready && flannel_ready; do
-        waited=$(($(date +%s) - started))
+    began=$(date +%s) told=0
+    while true; do
+        missing="the node is not Ready"
+        if node_ready && flannel_ready && upgraded; then break; fi
+        waited=$(($(date +%s) - began))
         if [ "$waited" -ge "$WAIT_SECONDS" ]; then
-            journalctl -u "$unit" -n 25 --no-pager -o cat | cut -c1-300 >&2
-            fail "node $NODE not Ready after ${waited}s; the unit's last lines are above, all of them: journalctl -u $unit"
+            journalctl -u "$unit" -n 100 --no-pager -o cat | grep -v -e 'left-over process' -e 'unclean termination' -e 'remains running' |
+                tail -n 25 | cut -c1-300 >&2
+            return 1
         fi
         if [ $((waited - told)) -ge 5 ]; then
             told=$waited
-            say "waiting for node $NODE to be Ready"
+            say "waiting for node $NODE: $missing"
         fi
         sleep 1
     done
     say "node $NODE is Ready"
+}
+
+restart_k3s() {
+    say "starting $unit"
+    restarted=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+    systemctl restart --no-block "$unit"
+}
+
+# An agent drains itself with the rights of its kubelet, which may evict its own pods; kubectl reads their DaemonSets, too.
+let_nodes_drain() {
+    k apply --server-side -f - >/dev/null <<'END'
+{"apiVersion":"v1","kind":"List","items":[
+ {"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRole","metadata":{"name":"edge-inference:drain"},
+  "rules":[{"apiGroups":["apps"],"resources":["daemonsets"],"verbs":["get"]}]},
+ {"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRoleBinding","metadata":{"name":"edge-inference:drain"},
+  "roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"edge-inference:drain"},
+  "subjects":[{"apiGroup":"rbac.authorization.k8s.io","kind":"Group","name":"system:nodes"}]}]}
+END
 }
 
 apply_k3s() {
@@ -120,29 +142,32 @@ apply_k3s() {
     mkdir -p "$home" "$images" /etc/rancher/k3s
     if [ ! -e "$home/k3s" ] && [ -f "$template" ]; then cp -p "$template" "$home/config.toml.tmpl"; fi
     : >"$home/k3s"
-    if copy "$BINARY" /usr/local/bin/k3s 755; then changed=yes; fi
+    begin_upgrade
+    if [ -e "$upgrade" ]; then changed=yes; fi
+    if copy "$BINARY" "$k3s" 755; then changed=yes; fi
     # shellcheck disable=SC2153
     if copy "$IMAGES" "$images/$IMAGES_FILE" 644; then changed=yes; fi
     if printf '%s\n' "$TOKEN" | put /etc/rancher/k3s/token 600; then changed=yes; fi
-    if printf '%s\n' "$CONFIG" | put /etc/rancher/k3s/config.yaml 600; then changed=yes; fi
+    if printf '%s\n' "$CONFIG" | put "$config_file" 600; then changed=yes; fi
     if plain_cgroups; then changed=yes; fi
     if cdi_template; then changed=yes; fi
     if enter_etcd; then changed=yes; fi
     if [ "$changed" = yes ] || [ ! -f "/etc/systemd/system/$unit.service" ]; then
-        say "installing $(/usr/local/bin/k3s --version | head -n 1)"
+        say "installing $("$k3s" --version | head -n 1)"
         # kubectl, ctr and crictl stay `k3s kubectl` and so on: no link is made that another program may own.
         INSTALL_K3S_SKIP_DOWNLOAD=true INSTALL_K3S_SKIP_START=true INSTALL_K3S_SYMLINK=skip \
             sh "$INSTALLER" "$ROLE" >&2
     fi
-    if [ "$changed" = yes ] || ! systemctl is-active --quiet "$unit"; then
-        say "starting $unit"
-        restarted=$(date -u +%Y-%m-%dT%H:%M:%SZ)
-        systemctl restart --no-block "$unit"
+    if [ "$changed" = yes ] || ! systemctl is-active --quiet "$unit"; then restart_k3s; fi
+    if ! wait_ready; then
+        if [ -e "$upgrade" ]; then roll_back; fi
+        fail "node $NODE not Ready after ${WAIT_SECONDS}s; the unit's last lines are above, all of them: journalctl -u $unit"
     fi
-    wait_ready
+    end_upgrade
     rm -f "$entry"
     rmdir "${entry%/*}" 2>/dev/null || true
-    /usr/local/bin/k3s --version | head -n 1
+    if [ "$ROLE" = server ]; then let_nodes_drain; fi
+    "$k3s" --version | head -n 1
 }
 
 # Shims outlive containerd, and upstream's script knows only the ones that K3s brings.
@@ -174,7 +199,8 @@ remove_k3s() {
         find "$pods" -depth -type d -exec rmdir {} + 2>/dev/null || true
     done
     rm -rf /etc/rancher/k3s /etc/rancher/node /var/lib/rancher/k3s /var/lib/kubelet /var/lib/cni /run/k3s /run/flannel \
-        /var/log/pods /var/log/containers /usr/local/bin/k3s /usr/local/bin/k3s-killall.sh "$uninstall" "$home/k3s"
+        /var/log/pods /var/log/containers "$k3s" "$k3s.previous" /usr/local/bin/k3s-killall.sh "$uninstall" "$home/k3s" \
+        "$upgrade"
     rm -f "$drop_in" "/etc/systemd/system/$unit.service" "/etc/systemd/system/$unit.service.env"
     systemctl daemon-reload
     if [ -f "$home/config.toml.tmpl" ]; then

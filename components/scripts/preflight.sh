@@ -1,12 +1,13 @@
 # Reads what the host is and compares it with what is needed; changes nothing. remove takes what is left of ours.
-# Values: HOST ROLE MIN_MEMORY_MIB MIN_DISK_MIB. Prints the facts as JSON; every problem is one line on stderr.
+# Values: HOST ROLE MIN_MEMORY_MIB MIN_DISK_MIB K3S (the version that will be installed; empty: not known).
+# Prints the facts as JSON; every problem is one line on stderr.
 if [ "$action" = remove ]; then
     # A step that failed while it was made is in no state: what it left behind goes here.
     if [ -e "$home/k3s" ]; then
         for script in /usr/local/bin/k3s-uninstall.sh /usr/local/bin/k3s-agent-uninstall.sh; do
             if [ -x "$script" ]; then "$script" >/dev/null 2>&1 || true; fi
         done
-        rm -rf /usr/local/bin/k3s /etc/rancher /var/lib/rancher
+        rm -rf /usr/local/bin/k3s /usr/local/bin/k3s.previous /etc/rancher /var/lib/rancher
     fi
     rm -rf "$home"
     exit 0
@@ -103,6 +104,31 @@ if [ "$owned" = no ]; then
         problem "UDP port 8472 is taken: stop what uses it, the pod network needs it"
     fi
 fi
+
+# All hosts are asked before the first one is changed, so that a site is not left halfway by a version that can't follow.
+check_version() {
+    found=$(k3s_found)
+    case $K3S in
+    "$found") return 0 ;;
+    v1.[0-9]*.*) [ -n "$found" ] || return 0 ;;
+    *) return 0 ;;
+    esac
+    why=$(refusal "$found" "$K3S" "$ROLE")
+    [ -z "$why" ] || problem "K3s $found found, artifact k3s is $K3S: $why"
+    [ "$disk" -ge 1000 ] || problem "$disk MiB free in /var/lib found, an upgrade of K3s needs 1000: free some"
+    if [ "$ROLE" != server ]; then return 0; fi
+    # Nodes of the cluster that are no hosts of this stack count, too; without an answer the hosts' own checks must do.
+    nodes=$(/usr/local/bin/k3s kubectl --request-timeout=10s get nodes \
+        -o 'jsonpath={range .items[*]}{.metadata.name}={.status.nodeInfo.kubeletVersion} {end}' 2>/dev/null) || return 0
+    for node in $nodes; do
+        kubelet=${node#*=}
+        if older "$K3S" "$kubelet" || [ $(($(minor_of "$K3S") - $(minor_of "$kubelet"))) -gt 3 ]; then
+            problem "node ${node%%=*} has K3s $kubelet, artifact k3s is $K3S: a node is never newer than its servers, and" \
+                "three minor versions older at most: upgrade it, or name another version in the artifact manifest"
+        fi
+    done
+}
+if [ "$owned" = yes ]; then check_version; fi
 
 printf '{"os":"%s","osVersion":"%s","arch":"%s","kernel":"%s","features":[%s],"memoryMiB":%s,"diskFreeMiB":%s,"clockSynced":"%s"}\n' \
     "$os_id" "$os_version" "$arch" "$kernel" "$features" "$memory" "$disk" "$synced"

@@ -244,6 +244,30 @@ def test_server_switched_off_and_on_is_the_same_cluster(site: LocalSite, mirror:
     assert " updated" not in again.stdout
 
 
+@pytest.mark.parametrize(
+    ("version", "says"),
+    [
+        ("v1.29.4+k3s1", "K3s does not go back to an older version"),
+        ("v1.32.0+k3s1", "a server goes up one minor version at a time: name a v1.31 first"),
+    ],
+)
+def test_k3s_that_cannot_follow_is_refused_by_all_hosts(
+    site: LocalSite, mirror: Path, version: str, says: str
+) -> None:
+    """By what the manifest says of it, before anything is brought to a host; test_upgrade.py has more."""
+    look = "ls -l --full-time /var/lib/edge-inference/artifacts; systemctl show -P MainPID k3s k3s-agent"
+    before = {name: site.ssh(name, look) for name in site.names}
+    site.configure(services=[], artifacts={"manifest": manifest(site, k3s={"version": version})})
+    text = refused(site)
+    assert says in text
+    found = f"K3s v1.30.0+k3s1 found, artifact k3s is {version}"
+    if version < "v1.30":
+        assert {name for name in site.names if f"error: host {name}: {found}" in text} == set(site.names)
+    else:
+        assert f"error: host {site.names[0]}: {found}" in text
+    assert {name: site.ssh(name, look) for name in site.names} == before
+
+
 def test_destroy_after_all_that(site: LocalSite, mirror: Path) -> None:
     gone = site.pulumi("destroy", "--yes", "--skip-preview")
     assert gone.returncode == 0, gone.stdout + gone.stderr
