@@ -1,7 +1,15 @@
 # Labels and taints of one node, set through the API on the server: nothing restarts.
 # Values: HOST NODE ROLE LABELS TAINTS (one key=value or key=value:effect a line).
 # Keys set here are remembered in an annotation, so one that is dropped from the settings is taken off.
-k() { /usr/local/bin/k3s kubectl --request-timeout=20s "$@"; }
+kubectl() { /usr/local/bin/k3s kubectl --request-timeout=20s "$@"; }
+
+# A server whose cluster just got another member may be away for a moment: then it is asked again, for a minute.
+k() {
+    until kubectl "$@"; do
+        if [ "$(($(date +%s) - started))" -ge 60 ] || kubectl get --raw /readyz >/dev/null 2>&1; then return 1; fi
+        sleep 2
+    done
+}
 memory=edge.inference/managed
 
 # K3s takes a server out of etcd's members before its node object goes, so a server's is waited for. A server that

@@ -71,7 +71,7 @@ def up(site: LocalSite, before: dict[str, list[str]], address: str) -> str:
 def configure(site: LocalSite, servers: list[int], cluster: dict[str, object], **changes: Any) -> None:
     """Settings with these hosts as servers, and the agent."""
     hosts = [site.host(number, "server") for number in servers] + [site.host(AGENT + 1, "agent")]
-    site.configure(hosts=hosts, cluster={"waitSeconds": 150} | cluster, **changes)
+    site.configure(hosts=hosts, cluster=cluster, **changes)
 
 
 def nodes(site: LocalSite, through: str) -> dict[str, dict[str, str]]:
