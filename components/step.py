@@ -125,8 +125,8 @@ class HostStep(remote.Command):
             name,
             connection=target.connection,
             create=apply,
-            # Without an update command, `create` would run.
-            update=":" if once else apply,
+            # Without an update command `create` runs; one that leaves its input unread can fail for it.
+            update="cat >/dev/null" if once else apply,
             delete=None if read_only else step_command(script, "remove", target.shell),
             stdin=stdin,
             add_previous_output_in_env=False,

@@ -110,6 +110,7 @@ def test_a_node_that_does_not_come_back_stops_the_rollout(site: LocalSite) -> No
     flags["flags"] = {"kubelet-arg": ["max-pods=70"]}
     configure(site, waitSeconds=60, **flags)
     done = site.pulumi("up", "--yes", "--skip-preview")
+    print(done.stdout)
     assert done.returncode != 0
     assert f"error: host {broken}: node {broken} not Ready after 6" in done.stdout
     now = started(site)

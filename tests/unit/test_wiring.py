@@ -123,7 +123,7 @@ def test_an_agent_is_installed_by_one_step_and_changed_by_another() -> Any:
     def check(_: object) -> None:
         install = recorder.made[f"{REMOTE}::agents-1-k3s"].inputs
         rollout = recorder.made[f"{REMOTE}::agents-1-rollout"].inputs
-        assert (install["update"], install["delete"][-13:]) == (":", "k3s.sh remove")
+        assert (install["update"], install["delete"][-13:]) == ("cat >/dev/null", "k3s.sh remove")
         assert rollout["update"].endswith("k3s.sh apply")
         assert "delete" not in rollout
 
