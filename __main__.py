@@ -93,6 +93,16 @@ def serve(
     return edge.InferenceService(wanted.name, args, opts).url
 
 
+def save(site: Site, hosts: dict[str, edge.EdgeHost], cluster: edge.K3sCluster) -> None:
+    """Backups on each server, where the settings want them."""
+    wanted = site.settings.backup
+    for host in site.settings.hosts:
+        if wanted and host.role == "server":
+            installed = cluster.installed[host.name].stdout
+            args = edge.BackupArgs(hosts[host.name], installed, wanted.schedule, wanted.keep)
+            edge.Backup(f"{host.name}-backup", args)
+
+
 def deploy(site: Site) -> None:
     """Declares the whole site."""
     settings = site.settings
@@ -119,6 +129,7 @@ def deploy(site: Site) -> None:
         for wanted in settings.hosts
     ]
     cluster = edge.K3sCluster("cluster", site.cluster_args(nodes))
+    save(site, hosts, cluster)
     provider = k8s.Provider(
         "cluster",
         kubeconfig=cluster.kubeconfig,

@@ -2,6 +2,7 @@
 
 from components.admission import AdmissionPolicies, AdmissionPoliciesArgs
 from components.artifact import Artifact, ArtifactArgs, StagedArtifacts
+from components.backup import Backup, BackupArgs
 from components.dcgm import DcgmExporter, DcgmExporterArgs
 from components.gpu import GpuCdi, GpuHost, GpuHostArgs, GpuPackages
 from components.host import Bastion, EdgeHost, EdgeHostArgs, prepare
@@ -18,6 +19,8 @@ __all__ = [
     "AdmissionPoliciesArgs",
     "Artifact",
     "ArtifactArgs",
+    "Backup",
+    "BackupArgs",
     "Bastion",
     "DcgmExporter",
     "DcgmExporterArgs",

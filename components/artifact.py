@@ -81,7 +81,7 @@ class StagedArtifacts(local.Command):
             "HOST": target.name,
             "FILES": files,
             "ROOT_SHELL": target.shell,
-            "ON_HOST": step_input("artifacts.sh", {"HOST": target.name, "FILES": files}),
+            "ON_HOST": step_input("artifacts.sh", {**target.identity, "FILES": files}),
             **client_values(target.connection),
         }
         # A model of gigabytes over a slow line; a line that is cut ends it within a minute.

@@ -53,6 +53,7 @@ class EdgeHostArgs:
         k3s_version: of the K3s that the host will get; one that can't follow the installed one is refused.
             Empty: not known, and then refused only when it is installed.
         gone: the host no longer exists; see Target.
+        rebuilt: another text says that the host was set up anew; see Target.
     """
 
     address: pulumi.Input[str]
@@ -67,6 +68,7 @@ class EdgeHostArgs:
     min_disk_mib: int = 3000
     k3s_version: str = ""
     gone: bool = False
+    rebuilt: str = ""
 
 
 class EdgeHost(HostStep):
@@ -85,7 +87,7 @@ class EdgeHost(HostStep):
         self.name = name
         proxy = None if args.proxy is None else remote.ProxyConnectionArgs(**_login(args.proxy))
         connection = remote.ConnectionArgs(**_login(args), proxy=proxy)
-        self.target = Target(name, connection, args.user, args.gone)
+        self.target = Target(name, connection, args.user, args.gone, args.rebuilt)
         self._staged: StagedArtifacts | None = None
         self._artifacts: Collection[Artifact] = ()
         values = {

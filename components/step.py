@@ -12,7 +12,7 @@ import pulumi
 from pulumi_command import remote
 
 _SCRIPTS = Path(__file__).parent / "scripts"
-_PARTS = {"preflight.sh": ("versions.sh",), "k3s.sh": ("versions.sh", "upgrade.sh")}
+_PARTS = {"preflight.sh": ("versions.sh",), "k3s.sh": ("versions.sh", "upgrade.sh", "restore.sh")}
 """Files with functions that a script uses, besides lib.sh."""
 
 
@@ -25,12 +25,19 @@ class Target:
         connection: how to reach it; the host key is always pinned.
         user: the SSH user; anything but root runs the step by `sudo -n`.
         gone: the host no longer exists, so its steps are dropped from the state and never run at deletion.
+        rebuilt: another text runs all steps again, on a host that was set up anew.
     """
 
     name: str
     connection: remote.ConnectionArgs
     user: str
     gone: bool
+    rebuilt: str = ""
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What each step of the host has among its values."""
+        return {"HOST": self.name, **({"REBUILT": self.rebuilt} if self.rebuilt else {})}
 
     @property
     def shell(self) -> str:
@@ -119,7 +126,7 @@ class HostStep(remote.Command):
             retain_on_delete=target.gone,
             custom_timeouts=pulumi.CustomTimeouts(create="15m", update="15m", delete="5m"),
         )
-        stdin = pulumi.Output.all(HOST=target.name, **values).apply(lambda known: step_input(script, known))
+        stdin = pulumi.Output.all(**target.identity, **values).apply(lambda known: step_input(script, known))
         apply = _sudo_works(target) + step_command(script, "apply", target.shell)
         super().__init__(
             name,

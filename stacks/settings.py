@@ -53,6 +53,11 @@ class HostSettings(LoginSettings):
         description="The host no longer exists: `up` once with this, then `destroy` or remove it; "
         "nothing is run on it, and nothing is left but what was on its disk.",
     )
+    rebuilt: str = Field(
+        default="",
+        description="Another text, such as a date, says that the host was set up anew, for example with a "
+        "fresh disk: `up` puts everything on it again.",
+    )
 
 
 class ArtifactSettings(Model):
@@ -134,6 +139,20 @@ class ClusterSettings(Model):
     )
     minimums: MinimumSettings = Field(default=MinimumSettings(), description="What a host must offer.")
     upgrade: UpgradeSettings = Field(default=UpgradeSettings(), description="Another version of K3s.")
+
+
+class BackupSettings(Model):
+    """Backups of the cluster's data, made on each server and pulled by another machine."""
+
+    schedule: str = Field(
+        default="daily",
+        pattern=r"^[A-Za-z0-9*:,./~ -]+$",
+        description="When, as OnCalendar of systemd.time(7) has it: daily, *-*-* 02:30:00.",
+    )
+    keep: int = Field(default=7, ge=1, description="How many backups stay on each server.")
+    max_age_hours: int = Field(
+        default=48, ge=1, description="An older newest backup is a fault in `python -m backup`, in hours."
+    )
 
 
 class WasmEdgeSettings(Model):
@@ -261,6 +280,10 @@ class Settings(Model):
         json_schema_extra=_or_path,
     )
     cluster: ClusterSettings = Field(default=ClusterSettings(), description="K3s.")
+    backup: BackupSettings | None = Field(
+        default=None,
+        description="Backups of the cluster's data by schedule; left out: none. {} has all defaults.",
+    )
     wasmedge: WasmEdgeSettings = Field(default=WasmEdgeSettings(), description="The wasm runtime.")
     nvidia: NvidiaSettings = Field(default=NvidiaSettings(), description="GPUs.")
     admission: AdmissionSettings = Field(

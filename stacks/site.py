@@ -220,6 +220,7 @@ def _host_args(
         min_disk_mib=settings.cluster.minimums.disk_mib,
         k3s_version=artifacts["k3s"].version if "k3s" in artifacts else "",
         gone=host.gone,
+        rebuilt=host.rebuilt,
     )
 
 

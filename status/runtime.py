@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
-import subprocess
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
-from stacks.settings import HostSettings, read_file
-from status.stack import StatusError
+from stacks.settings import HostSettings
+from status.ssh import run
 
 # For each container id: the process containerd started, its program, the WasmEdge library it has mapped.
 _SCRIPT = r"""
@@ -51,29 +47,9 @@ def processes(host: HostSettings, containers: list[str]) -> dict[str, Process]:
         StatusError: the host can't be reached, or its key is another than the pinned one.
         SettingsError: a key file that the settings name can't be read.
     """
-    key = host.host_key or read_file(str(host.host_key_file), "hosts[].hostKeyFile").strip()
-    with tempfile.TemporaryDirectory() as folder:
-        known = Path(folder) / "known_hosts"
-        name = host.address if host.port == 22 else f"[{host.address}]:{host.port}"
-        known.write_text(f"{name} {key}\n")
-        options = ["BatchMode=yes", "StrictHostKeyChecking=yes", f"UserKnownHostsFile={known}"]
-        command = ["ssh", "-p", str(host.port), "-o", "ConnectTimeout=10", "-o", "LogLevel=ERROR"]
-        for option in options:
-            command += ["-o", option]
-        if host.private_key_file:
-            command += ["-i", str(Path(host.private_key_file).expanduser())]
-        shell = shlex.join([*(["sudo", "-n"] if host.user != "root" else []), "sh", "-s", "--", *containers])
-        done = subprocess.run(
-            [*command, f"{host.user}@{host.address}", shell],
-            input=_SCRIPT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    if done.returncode != 0:
-        raise StatusError(f"host {host.name}: {done.stderr.strip()}")
+    done = run(host, _SCRIPT, containers)
     found = {}
-    for line in done.stdout.splitlines():
+    for line in done.decode().splitlines():
         container, pid, program, library, rss, version = line.split("\t")
         found[container] = Process(int(pid), program, library, int(rss) / 1024, version)
     return found

@@ -39,6 +39,16 @@ def read_stack(name: str) -> Stack:
     outputs = _pulumi("stack", "output", "--json", "--show-secrets", "--stack", name)
     if "kubeconfig" not in outputs:
         raise StatusError(f"stack {name} is not up: run `pulumi up --stack {name}` first")
+    return Stack(read_settings(name), outputs["kubeconfig"], outputs.get("endpoints", {}))
+
+
+def read_settings(name: str) -> Settings:
+    """Reads the settings of a stack of the project in the working folder, whether it is up or not.
+
+    Raises:
+        StatusError: Pulumi can't read them.
+        SettingsError: they are wrong.
+    """
     config = _pulumi("config", "--json", "--show-secrets", "--stack", name)
     prefix = f"{PROJECT}:"
     values = {
@@ -46,7 +56,7 @@ def read_stack(name: str) -> Stack:
         for key, item in config.items()
         if key.startswith(prefix)
     }
-    return Stack(parse(values), outputs["kubeconfig"], outputs.get("endpoints", {}))
+    return parse(values)
 
 
 def _pulumi(*arguments: str) -> dict[str, Any]:

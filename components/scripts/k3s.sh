@@ -151,6 +151,7 @@ apply_k3s() {
     if printf '%s\n' "$CONFIG" | put "$config_file" 600; then changed=yes; fi
     if plain_cgroups; then changed=yes; fi
     if cdi_template; then changed=yes; fi
+    if restore_backup; then changed=yes; fi
     if enter_etcd; then changed=yes; fi
     if [ "$changed" = yes ] || [ ! -f "/etc/systemd/system/$unit.service" ]; then
         say "installing $("$k3s" --version | head -n 1)"

@@ -57,6 +57,9 @@ def test_a_private_key_in_the_wrong_place_is_not_printed() -> None:
         ({"hosts": None}, "edge-inference:hosts: found None"),
         ({"artifacts": {}}, "edge-inference:artifacts.manifest: missing: add it"),
         ({"serivces": []}, "edge-inference:serivces: unknown setting"),
+        ({"backup": {"keep": 0}}, "edge-inference:backup.keep: found 0"),
+        ({"backup": {"schedule": "daily\nExecStart=x"}}, "edge-inference:backup.schedule: found"),
+        ({"backup": {"maxAgeHours": "a day"}}, "edge-inference:backup.maxAgeHours: found 'a day'"),
         ({"namespace": "Bad Name"}, "edge-inference:namespace: found 'Bad Name'"),
         (
             {"hosts": [{"name": "a", "role": "agent", "address": "h", "hostKey": KEY}]},

@@ -156,6 +156,31 @@ def test_a_user_that_is_not_root_uses_sudo_and_the_key_is_pinned() -> Any:
     return host.facts.apply(check)
 
 
+@pulumi.runtime.test  # type: ignore[untyped-decorator]
+def test_a_host_set_up_anew_is_another_input_of_each_step() -> Any:
+    hosts = [_host("first-disk"), _host("second-disk", rebuilt="2026-11-25")]
+    done = [host.facts for host in hosts]
+    for host in hosts:
+        edge.prepare(host.name, {host: [_artifact(f"{host.name}-k3s", "k3s")]})
+        done.append(edge.Backup(f"{host.name}-backup", edge.BackupArgs(host, "installed")).stdout)
+        done.append(host.staged.stdout)
+
+    def check(_: object) -> None:
+        for type_and_name in (
+            (REMOTE, "preflight"),
+            (REMOTE, "backup"),
+            ("command:local:Command", "artifacts"),
+        ):
+            type_, name = type_and_name
+            first, second = (
+                str(recorder.made[f"{type_}::{host.name}-{name}"].inputs["stdin"]) for host in hosts
+            )
+            assert "REBUILT=" not in first
+            assert "REBUILT=2026-11-25" in second
+
+    return pulumi.Output.all(*done).apply(check)
+
+
 def test_an_image_is_named_as_containerd_names_it() -> None:
     digest = "sha256:" + "0" * 64
     assert digest_reference(f"host:5000/a/b:v1@{digest}") == f"host:5000/a/b@{digest}"

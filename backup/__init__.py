@@ -1,0 +1,1 @@
+"""`python -m backup`: backups looked at, pulled off the servers, and laid ready for a restore."""
