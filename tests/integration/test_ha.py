@@ -243,7 +243,7 @@ def test_one_server_becomes_three(site: LocalSite, before: dict[str, list[str]])
     done = site.pulumi("up", "--yes", "--skip-preview")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "member" not in site.ssh(server, "ls /var/lib/rancher/k3s/server/db/etcd")
-    site.ssh(server, f"{KUBECTL} create configmap kept --from-literal=from=sqlite")
+    site.ssh(server, f"KUBECACHEDIR=/run/kubectl {KUBECTL} create configmap kept --from-literal=from=sqlite")
     running = restarted(site, agent)
     configure(site, [1, 2, 3], {}, services=[])
     done = site.pulumi("up", "--yes", "--skip-preview")
