@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -74,13 +74,17 @@ def manifest(site: LocalSite, k3s: dict[str, str] | None = None) -> str:
     return str(file)
 
 
-def configure(site: LocalSite, artifacts: str, hosts: int = 3, **cluster: Any) -> None:
-    """Settings with the first hosts, one of them a server."""
-    roles = ["server", "agent", "agent"][:hosts]
+AGENTS = ("server", "agent", "agent")
+ALONE = ("server",)
+SERVERS = ("server", "server", "server")
+
+
+def configure(site: LocalSite, artifacts: str, roles: Sequence[str] = AGENTS, **cluster: Any) -> None:
+    """Settings with the first hosts in these roles."""
     site.configure(
         artifacts={"manifest": artifacts},
         hosts=[site.host(number, role) for number, role in enumerate(roles, 1)],
-        cluster={"waitSeconds": 240, "datastore": "etcd" if hosts > 1 else None} | cluster,
+        cluster={"waitSeconds": 240, "datastore": "etcd" if len(roles) > 1 else "sqlite"} | cluster,
         admission={"enabled": False},  # its API is not in the old version
     )
 
@@ -293,10 +297,10 @@ def test_a_host_without_power_in_its_upgrade_is_made_whole_by_the_next_up(
     site: LocalSite, before: dict[str, list[str]]
 ) -> None:
     """One host, sqlite; the stack is gone by now."""
-    configure(site, manifest(site, old()), hosts=1)
+    configure(site, manifest(site, old()), roles=ALONE)
     upgraded(site)
     site.ssh(SERVER, f"{KUBECTL} create configmap from-before")
-    configure(site, manifest(site), hosts=1)
+    configure(site, manifest(site), roles=ALONE)
     interrupted = subprocess.Popen(
         ["pulumi", "up", "--yes", "--skip-preview", "--stack", STACK, "--non-interactive"],
         cwd=site.project,
@@ -314,7 +318,7 @@ def test_a_host_without_power_in_its_upgrade_is_made_whole_by_the_next_up(
     assert interrupted.returncode != 0
     site.localhosts("start", SERVER)
     until("the API answers", lambda: bool(nodes(site)))
-    print(upgraded(site))
+    upgraded(site)
     assert versions(site) == {SERVER: NEW}
     assert "upgrade" not in site.ssh(SERVER, "ls /var/lib/edge-inference").split()
     assert "from-before" in site.ssh(SERVER, f"{KUBECTL} get configmaps")
@@ -331,10 +335,27 @@ def test_the_datastore_from_before_and_the_previous_k3s_are_the_way_back(
         f"cd {SNAPSHOTS}/..; rm -f state.db*; tar -xf snapshots/pre-upgrade-*-{OLD}.tar; systemctl start k3s"
     )
     site.ssh(SERVER, restore)
-    configure(site, manifest(site, old()), hosts=1)
+    configure(site, manifest(site, old()), roles=ALONE)
     upgraded(site)
     assert versions(site) == {SERVER: OLD}
     found = site.ssh(SERVER, f"{KUBECTL} get configmaps")
     assert "from-before" in found
     assert "from-after" not in found
+    gone(site, before)
+
+
+def test_three_servers_go_one_by_one(site: LocalSite, before: dict[str, list[str]]) -> None:
+    configure(site, manifest(site, old()), roles=SERVERS)
+    upgraded(site)
+    configure(site, manifest(site), roles=SERVERS)
+    client, watch = Client(site), Watch(site)
+    upgraded(site)
+    not_ready = watch.end()
+    asked, failed = client.end()
+    print(f"{len(failed)} of {asked} questions without an answer: {failed}; not ready at once: {not_ready}")
+    assert versions(site) == dict.fromkeys(site.names, NEW)
+    assert cordoned(site) == []
+    assert max(len(names) for names in not_ready) <= 1
+    began = list(starts(site).values())
+    assert began == sorted(began)
     gone(site, before)
