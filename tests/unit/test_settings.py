@@ -71,6 +71,10 @@ def test_a_private_key_in_the_wrong_place_is_not_printed() -> None:
         ({"cluster": {"datastore": "mysql"}}, "edge-inference:cluster.datastore: found 'mysql'"),
         ({"cluster": {"maxUnavailable": 0}}, "edge-inference:cluster.maxUnavailable: found 0"),
         ({"cluster": {"address": ""}}, "edge-inference:cluster.address: found ''"),
+        ({"cluster": {"upgrade": {"drainSeconds": 0}}}, "cluster.upgrade.drainSeconds: found 0"),
+        ({"cluster": {"upgrade": {"snapshots": -1}}}, "cluster.upgrade.snapshots: found -1"),
+        ({"cluster": {"upgrade": {"onDrainTimeout": "x"}}}, "cluster.upgrade.onDrainTimeout: found 'x'"),
+        ({"cluster": {"upgrade": {"force": True}}}, "cluster.upgrade.force: unknown setting"),
         (
             {"hosts": _hosts(1, privateKey="-----BEGIN X", agentSocket="/run/agent")},
             "hosts[0]: privateKey and agentSocket: both say which key logs in: leave one",
