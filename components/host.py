@@ -43,6 +43,7 @@ class EdgeHostArgs:
         address: name or IP address the SSH connection goes to.
         host_key: the host's public key line ("ssh-ed25519 AAAA…"); another key refuses the connection.
         role: "server" or "agent"; a server needs port 6443 too.
+        etcd: a server keeps etcd's data, and needs ports 2379 and 2380 too.
         user: SSH user, root or one with `sudo -n`.
         port: SSH port.
         private_key: the operator's private key; None: the SSH agent's keys are used.
@@ -67,6 +68,7 @@ class EdgeHostArgs:
     min_memory_mib: int = 900
     min_disk_mib: int = 3000
     k3s_version: str = ""
+    etcd: bool = False
     gone: bool = False
     rebuilt: str = ""
 
@@ -93,6 +95,7 @@ class EdgeHost(HostStep):
         values = {
             "ROLE": args.role,
             "K3S": args.k3s_version,
+            "ETCD": "on" if args.etcd and args.role == "server" else "off",
             "MIN_MEMORY_MIB": str(args.min_memory_mib),
             "MIN_DISK_MIB": str(args.min_disk_mib),
         }

@@ -292,6 +292,12 @@ class Settings(Model):
     namespace: str = Field(default="inference", pattern=_DNS_LABEL, description="Namespace of the services.")
     services: list[ServiceSettings] = Field(default=[], description="The models that are served.")
 
+    @property
+    def etcd(self) -> bool:
+        """Servers keep the cluster's data in etcd."""
+        servers = [host for host in self.hosts if host.role == "server"]
+        return len(servers) > 1 or self.cluster.datastore == "etcd"
+
     @model_validator(mode="after")
     def _whole(self) -> Self:
         names = [host.name for host in self.hosts]

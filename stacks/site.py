@@ -219,6 +219,7 @@ def _host_args(
         min_memory_mib=settings.cluster.minimums.memory_mib,
         min_disk_mib=settings.cluster.minimums.disk_mib,
         k3s_version=artifacts["k3s"].version if "k3s" in artifacts else "",
+        etcd=settings.etcd,
         gone=host.gone,
         rebuilt=host.rebuilt,
     )

@@ -162,6 +162,9 @@ apply_k3s() {
     if [ "$changed" = yes ] || ! systemctl is-active --quiet "$unit"; then restart_k3s; fi
     if ! wait_ready; then
         if [ -e "$upgrade" ]; then roll_back; fi
+        if journalctl -u "$unit" -n 30 --no-pager -o cat | grep -q 'from server: not authorized'; then
+            fail "the servers refuse the token of node $NODE, the stack's state has another: take the state that made the cluster"
+        fi
         fail "node $NODE not Ready after ${WAIT_SECONDS}s; the unit's last lines are above, all of them: journalctl -u $unit"
     fi
     end_upgrade

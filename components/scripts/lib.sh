@@ -17,23 +17,30 @@ fail() {
 
 sum_of() { sha256sum "$1" | cut -d' ' -f1; }
 
+# Ends the step also from within a pipeline, and where `if` turns `set -e` off: a file cut short must not take its place.
+trap 'exit 1' TERM
+not_written() { # FILE
+    rm -f "$1.new"
+    free=$(df -Pm "${1%/*}" 2>/dev/null | awk 'NR == 2 { print $4 }')
+    echo "error: host $HOST: $1 could not be written, ${free:-?} MiB free there: free some, then up again" >&2
+    kill $$
+    exit 1
+}
+
 # put TARGET MODE: writes standard input to TARGET; returns 1 when TARGET already held it.
 put() {
-    (umask 077 && cat >"$1.new")
-    chmod "$2" "$1.new"
+    if ! (umask 077 && cat >"$1.new" && chmod "$2" "$1.new"); then not_written "$1"; fi
     if cmp -s "$1.new" "$1"; then
         rm -f "$1.new"
         return 1
     fi
-    mv -f "$1.new" "$1"
+    mv -f "$1.new" "$1" || not_written "$1"
 }
 
 # copy SOURCE TARGET MODE: returns 1 when TARGET already has the bytes.
 copy() {
     if cmp -s "$1" "$2"; then return 1; fi
-    cp "$1" "$2.new"
-    chmod "$3" "$2.new"
-    mv -f "$2.new" "$2"
+    if ! { cp "$1" "$2.new" && chmod "$3" "$2.new" && mv -f "$2.new" "$2"; }; then not_written "$2"; fi
 }
 
 k3s_unit() {

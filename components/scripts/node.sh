@@ -6,7 +6,12 @@ kubectl() { /usr/local/bin/k3s kubectl --request-timeout=20s "$@"; }
 # A server whose cluster just got another member may be away for a moment: then it is asked again, for a minute.
 k() {
     until kubectl "$@"; do
-        if [ "$(($(date +%s) - started))" -ge 60 ] || kubectl get --raw /readyz >/dev/null 2>&1; then return 1; fi
+        if [ "$(($(date +%s) - started))" -ge 60 ]; then return 1; fi
+        # It may be back since the attempt failed: only what fails while it answers is an answer.
+        if kubectl get --raw /readyz >/dev/null 2>&1; then
+            kubectl "$@"
+            return
+        fi
         sleep 2
     done
 }

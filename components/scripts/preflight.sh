@@ -1,5 +1,5 @@
 # Reads what the host is and compares it with what is needed; changes nothing. remove takes what is left of ours.
-# Values: HOST ROLE MIN_MEMORY_MIB MIN_DISK_MIB K3S (the version that will be installed; empty: not known).
+# Values: HOST ROLE ETCD (on, off) MIN_MEMORY_MIB MIN_DISK_MIB K3S (the version that will be installed; empty: not known).
 # Prints the facts as JSON; every problem is one line on stderr.
 if [ "$action" = remove ]; then
     # A step that failed while it was made is in no state: what it left behind goes here.
@@ -92,8 +92,15 @@ if [ "$owned" = no ]; then
             problem "another cluster's unit $unit found: remove it or take the host out of 'hosts'"
         fi
     done
+    # Of a cluster whose unit is gone: K3s would take over its datastore, or its node's identity.
+    for left in /var/lib/rancher/k3s/server/db /var/lib/rancher/k3s/agent/client-kubelet.crt /etc/kubernetes/kubelet.conf; do
+        if [ -e "$left" ]; then
+            problem "another cluster's $left found: save what you need, remove that cluster or take the host out of 'hosts'"
+        fi
+    done
     ports="10250"
     if [ "$ROLE" = server ]; then ports="6443 10250"; fi
+    if [ "$ETCD" = on ]; then ports="$ports 2379 2380"; fi
     for port in $ports; do
         hex=$(printf '%04X' "$port")
         if awk -v p=":$hex\$" '$2 ~ p && $4 == "0A" { f = 1 } END { exit !f }' /proc/net/tcp /proc/net/tcp6 2>/dev/null; then

@@ -25,7 +25,9 @@ on_host() { printf '%s\n' "$ON_HOST" | to_host host "$ROOT_SHELL -c 'eval \"\$(c
 
 # The host's end of a transfer: $0 is what is sent, $1 the file, $2 the bytes it has in the end.
 # shellcheck disable=SC2016
-receive='while sleep 5 >/dev/null 2>&1; do echo "$0: $(($(stat -c %s "$1") >> 20)) of $(($2 >> 20)) MiB" >&2; done & tee -a "$1" >/dev/null; code=$?; kill $!; exit $code'
+receive='free=$(($(stat -f -c "%a * %S" "${1%/*}"))); more=$(($2 - $(stat -c %s "$1" 2>/dev/null || echo 0)))
+if [ "$free" -lt "$more" ]; then echo "$0: $((free >> 20)) MiB free in ${1%/*}, $((more >> 20)) MiB to come: free some" >&2; exit 1; fi
+while sleep 5 >/dev/null 2>&1; do echo "$0: $(($(stat -c %s "$1") >> 20)) of $(($2 >> 20)) MiB" >&2; done & tee -a "$1" >/dev/null; code=$?; kill $!; exit $code'
 
 send() { # PATH BYTES_THERE
     entry=$(printf '%s\n' "$FILES" | grep -F "$tab$1$tab")
