@@ -36,7 +36,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSite]:
     made = LocalSite(tmp_path_factory.mktemp("hf"), "hf", "10.216.20")
     try:
         made.create()
-        made.configure(services=[], cluster={"waitSeconds": 120, "datastore": "etcd"})
+        made.configure(services=[], cluster={"waitSeconds": 120})
         yield made
     finally:
         made.localhosts("delete")

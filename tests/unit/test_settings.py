@@ -42,6 +42,14 @@ def test_an_odd_number_of_servers(servers: int) -> None:
     assert len(parse(_stack("local") | {"hosts": _hosts(servers)}).hosts) == servers
 
 
+@pytest.mark.parametrize(
+    ("servers", "datastore", "etcd"), [(1, None, False), (1, "etcd", True), (3, None, True)]
+)
+def test_where_etcd_is(servers: int, datastore: str | None, etcd: bool) -> None:
+    wanted = {"hosts": _hosts(servers), "cluster": {"datastore": datastore}}
+    assert parse(_stack("local") | wanted).etcd == etcd
+
+
 def test_a_private_key_in_the_wrong_place_is_not_printed() -> None:
     key = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n"
     for hosts in (_hosts(1, privateKey=[key]), {"privateKey": key}, _hosts(1, port=key)):

@@ -157,6 +157,21 @@ def test_a_user_that_is_not_root_uses_sudo_and_the_key_is_pinned() -> Any:
 
 
 @pulumi.runtime.test  # type: ignore[untyped-decorator]
+def test_only_a_server_with_etcd_is_asked_for_its_ports() -> Any:
+    made = {
+        "on": _host("etcd-server", etcd=True),
+        "off": _host("etcd-agent", etcd=True, role="agent"),
+    }
+
+    def check(_: object) -> None:
+        for wanted, host in made.items():
+            text = recorder.made[f"{REMOTE}::{host.name}-preflight"].inputs["stdin"]
+            assert f"ETCD={wanted}\n" in str(text)
+
+    return pulumi.Output.all(*(host.facts for host in made.values())).apply(check)
+
+
+@pulumi.runtime.test  # type: ignore[untyped-decorator]
 def test_a_host_set_up_anew_is_another_input_of_each_step() -> Any:
     hosts = [_host("first-disk"), _host("second-disk", rebuilt="2026-11-25")]
     done = [host.facts for host in hosts]
