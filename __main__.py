@@ -7,7 +7,8 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 import components as edge
-from stacks.settings import HostSettings, ServiceSettings, SettingsError
+from stacks.service import ServiceSettings
+from stacks.settings import HostSettings, SettingsError
 from stacks.site import Site, autoscaling, load_site
 
 Artifacts = dict[str, edge.Artifact]
@@ -81,6 +82,8 @@ def serve(
         replicas=wanted.replicas,
         port=wanted.port,
         service_type=wanted.service_type,
+        external_traffic_policy=wanted.external_traffic_policy,
+        unreachable_seconds=wanted.unreachable_seconds,
         requests=wanted.requests.quantities(),
         limits=wanted.limits.quantities(),
         gpus=wanted.gpu.count if wanted.gpu else 0,

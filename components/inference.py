@@ -42,6 +42,9 @@ class InferenceServiceArgs:
         replicas: pods; left to the autoscaler where there is one.
         port: TCP port of the server in the pod and of the Service.
         service_type: LoadBalancer, NodePort or ClusterIP.
+        external_traffic_policy: Cluster, or Local: a node sends only to its own pods, cut off or not.
+        unreachable_seconds: how long the pods of a node that does not answer are waited for, in s; None: for
+            ever. kubernetes.io, "Taint based Evictions".
         requests: resource requests (Kubernetes quantities).
         limits: resource limits.
         gpus: NVIDIA GPUs of each pod, added to requests and limits alike; the server's environment says so.
@@ -62,6 +65,8 @@ class InferenceServiceArgs:
     replicas: int = 1
     port: int = 8080
     service_type: str = "LoadBalancer"
+    external_traffic_policy: str = "Cluster"
+    unreachable_seconds: int | None = 300
     requests: Mapping[str, str] = field(default_factory=lambda: {"cpu": "500m", "memory": "512Mi"})
     limits: Mapping[str, str] = field(default_factory=lambda: {"cpu": "1", "memory": "1Gi"})
     gpus: int = 0
@@ -122,14 +127,12 @@ class InferenceService(pulumi.ComponentResource):
         metadata: dict[str, Any] = {"labels": self._labels}
         if args.model_memory:
             metadata["annotations"] = {MODEL_MEMORY: args.model_memory}
-        # Nodes whose GPUs are kept for pods that ask for one have this taint.
-        tolerations = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}] if args.gpus else None
         return {
             "selector": {"match_labels": self._selector},
             "template": {
                 "metadata": metadata,
                 "spec": {
-                    "tolerations": tolerations,
+                    "tolerations": self._tolerations() or None,
                     "runtime_class_name": args.runtime_class,
                     "service_account_name": account,
                     "automount_service_account_token": False,
@@ -153,6 +156,22 @@ class InferenceService(pulumi.ComponentResource):
                 },
             },
         }
+
+    def _tolerations(self) -> list[dict[str, Any]]:
+        """Kubernetes itself adds those for a node that is lost, where there are none, with 300 s."""
+        args = self._args
+        # Nodes whose GPUs are kept for pods that ask for one have this taint.
+        found: list[dict[str, Any]] = (
+            [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}] if args.gpus else []
+        )
+        if args.unreachable_seconds != 300:
+            seconds = {"toleration_seconds": args.unreachable_seconds}
+            found += [
+                {"key": f"node.kubernetes.io/{taint}", "operator": "Exists", "effect": "NoExecute"}
+                | ({} if args.unreachable_seconds is None else seconds)
+                for taint in ("not-ready", "unreachable")
+            ]
+        return found
 
     def _container(self) -> dict[str, Any]:
         args = self._args
@@ -242,11 +261,13 @@ class InferenceService(pulumi.ComponentResource):
 
     def _expose(self, scaled: pulumi.Resource) -> pulumi.Output[str]:
         args = self._args
+        local = args.external_traffic_policy == "Local"
         service = k8s.core.v1.Service(
             self._name,
             metadata=self._metadata(self._name),
             spec={
                 "type": args.service_type,
+                "external_traffic_policy": "Local" if local else None,
                 "selector": self._selector,
                 "ports": [{"name": "http", "port": args.port, "target_port": "http"}],
             },

@@ -3,6 +3,9 @@
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
+DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+"""What Kubernetes takes as a name."""
+
 
 class Model(BaseModel):
     """Strict: unknown keys and wrong types are errors."""

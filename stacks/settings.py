@@ -13,12 +13,12 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from stacks.gpu import GpuSettings, NvidiaSettings
-from stacks.model import Model
+from stacks.gpu import NvidiaSettings
+from stacks.model import DNS_LABEL, Model
+from stacks.service import ServiceSettings
 from stacks.ssh import LoginSettings, ProxySettings
 
 PROJECT = "edge-inference"
-_DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 
 
 class SettingsError(Exception):
@@ -28,7 +28,7 @@ class SettingsError(Exception):
 class HostSettings(LoginSettings):
     """A machine reached over SSH."""
 
-    name: str = Field(pattern=_DNS_LABEL, description="Name of the host and of its node.")
+    name: str = Field(pattern=DNS_LABEL, description="Name of the host and of its node.")
     role: Literal["server", "agent"] = Field(
         description="server: runs the control plane, too; 1, 3 or 5 have it."
     )
@@ -175,95 +175,6 @@ class AdmissionSettings(Model):
     )
 
 
-class ResourceSettings(Model):
-    """Kubernetes quantities."""
-
-    cpu: str = Field(description="CPU, for example 500m.")
-    memory: str = Field(description="Memory, for example 512Mi.")
-
-    def quantities(self) -> dict[str, str]:
-        """As Kubernetes names them."""
-        return {"cpu": self.cpu, "memory": self.memory}
-
-
-class AutoscalingSettings(Model):
-    """Replicas that follow the load."""
-
-    min_replicas: int = Field(ge=1, description="Never fewer pods.")
-    max_replicas: int = Field(ge=1, description="Never more pods.")
-    cpu_percent: int = Field(
-        default=70, ge=1, le=100, description="CPU use aimed at, in percent of the request."
-    )
-
-
-class ServiceSettings(Model):
-    """A model that is served."""
-
-    name: str = Field(pattern=_DNS_LABEL, description="Name of the Service.")
-    deployment: str = Field(
-        default="ai-inference-edge", pattern=_DNS_LABEL, description="Name of the Deployment."
-    )
-    image: str | None = Field(
-        default=None, pattern=r"@sha256:[0-9a-f]{64}$", description="The image by digest (…@sha256:…)."
-    )
-    image_file: str | None = Field(
-        default=None,
-        description="Instead of image: the JSON file that the model's build wrote, its key `image`.",
-    )
-    archive: str | None = Field(
-        default=None,
-        description="Artifact with the image, put on every node; left out: nodes pull it.",
-    )
-    replicas: int = Field(default=1, ge=0, description="Pods; not used with autoscaling.")
-    port: int = Field(default=8080, ge=1, le=65535, description="TCP port of the server and of the Service.")
-    service_type: Literal["LoadBalancer", "NodePort", "ClusterIP"] = Field(
-        default="LoadBalancer", description="How the Service is reached."
-    )
-    requests: ResourceSettings = Field(
-        default=ResourceSettings(cpu="500m", memory="512Mi"),
-        description="Resources set aside for a pod.",
-    )
-    limits: ResourceSettings = Field(
-        default=ResourceSettings(cpu="1", memory="1Gi"), description="Resources a pod may use at most."
-    )
-    gpu: GpuSettings | None = Field(
-        default=None,
-        description="GPUs of each pod; left out: none. It sets GPU_ENABLED, and the device AUTO in "
-        "WASMEDGE_WASINN_PRELOAD (WASI-NN) becomes GPU.",
-    )
-    env: dict[str, str] = Field(default={}, description="Environment of the server.")
-    command: list[str] = Field(default=[], description="Replaces the image's entrypoint.")
-    autoscaling: AutoscalingSettings | None = Field(
-        default=None, description="Replicas that follow the load."
-    )
-
-    @model_validator(mode="after")
-    def _one_image(self) -> Self:
-        if (self.image is None) == (self.image_file is None):
-            raise ValueError("need exactly one of image and imageFile: what shall be served")
-        return self
-
-    @model_validator(mode="after")
-    def _gpu_says_the_environment(self) -> Self:
-        if "GPU_ENABLED" in self.env:
-            raise ValueError("env.GPU_ENABLED: it is set by gpu: remove it, and write gpu: {} for one GPU")
-        preload = self.env.get("WASMEDGE_WASINN_PRELOAD")
-        if preload is None:
-            return self
-        parts = preload.split(":", 3)
-        wrong = "CPU" if self.gpu else "GPU"
-        if len(parts) != 4:
-            raise ValueError(
-                f"env.WASMEDGE_WASINN_PRELOAD: found {preload!r}, want alias:backend:device:file: mend it"
-            )
-        if parts[2] == wrong:
-            has = "a gpu" if self.gpu else "no gpu"
-            raise ValueError(
-                f"env.WASMEDGE_WASINN_PRELOAD: device {wrong}, and the service has {has}: write AUTO"
-            )
-        return self
-
-
 def _or_path(schema: dict[str, Any]) -> None:
     of_list = {key: schema.pop(key) for key in ("type", "items", "minItems")}
     schema["anyOf"] = [of_list, {"type": "string"}]
@@ -289,7 +200,7 @@ class Settings(Model):
     admission: AdmissionSettings = Field(
         default=AdmissionSettings(), description="The policy pack's rules inside the cluster."
     )
-    namespace: str = Field(default="inference", pattern=_DNS_LABEL, description="Namespace of the services.")
+    namespace: str = Field(default="inference", pattern=DNS_LABEL, description="Namespace of the services.")
     services: list[ServiceSettings] = Field(default=[], description="The models that are served.")
 
     @property

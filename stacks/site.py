@@ -35,10 +35,10 @@ from stacks.manifest import (
     load_manifest,
     wanted_artifacts,
 )
+from stacks.service import ServiceSettings
 from stacks.settings import (
     PROJECT,
     HostSettings,
-    ServiceSettings,
     Settings,
     SettingsError,
     parse,

@@ -7,14 +7,13 @@ import json
 import os
 import re
 import subprocess
-import threading
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 
+from tests.integration.asker import Asker
 from tests.integration.local_site import CHECKOUT, STACK, LocalSite
 from tests.integration.test_ha import KUBECTL, Watch, restarted, until
 from toolchain.manifest import load
@@ -131,38 +130,6 @@ def starts(site: LocalSite) -> dict[str, float]:
     return {name: restarted(site, name) for name in site.names}
 
 
-class Client:
-    """Asks the model's server at every host's address, ten times a second each, until `end`."""
-
-    def __init__(self, site: LocalSite) -> None:
-        self._over = threading.Event()
-        self._asked: dict[str, int] = {}
-        self._failed: list[str] = []
-        self._start = time.monotonic()
-        self._threads = [
-            threading.Thread(target=self._run, args=(site.address(name),)) for name in site.names
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def _run(self, address: str) -> None:
-        self._asked[address] = 0
-        while not self._over.wait(0.1):
-            self._asked[address] += 1
-            try:
-                with urllib.request.urlopen(f"http://{address}:8080/v2/health/ready", timeout=5) as answer:
-                    answer.read()
-            except OSError as error:
-                self._failed.append(f"{time.monotonic() - self._start:.1f} s {address}: {error}")
-
-    def end(self) -> tuple[int, list[str]]:
-        """How many questions were asked, and those that were not answered."""
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-        return sum(self._asked.values()), self._failed
-
-
 @pytest.mark.parametrize(
     ("version", "says"),
     [
@@ -231,10 +198,10 @@ def test_the_roll_stops_at_a_node_that_cannot_be_drained(site: LocalSite, up: No
     site.ssh(SERVER, f"echo '{json.dumps(pod)}' | {KUBECTL} create -f -")
     began = starts(site)
     configure(site, manifest(site))
-    client, watch = Client(site), Watch(site)
+    asker, watch = Asker([site.address(name) for name in site.names]), Watch(site)
     text = refused(site)
     not_ready = watch.end()
-    asked, failed = client.end()
+    asked, failed = asker.end()
     print(f"{len(failed)} of {asked} questions without an answer: {failed}; not ready at once: {not_ready}")
     assert "default/alone" in text
     assert f"node {LAST} could not be drained" in text
@@ -251,10 +218,10 @@ def test_up_again_goes_on_from_there(site: LocalSite, up: None) -> None:
     site.ssh(SERVER, f"{KUBECTL} delete pod alone --now")
     site.ssh(SERVER, f"{KUBECTL} cordon {LAST}")
     began = starts(site)
-    client, watch = Client(site), Watch(site)
+    asker, watch = Asker([site.address(name) for name in site.names]), Watch(site)
     text = upgraded(site)
     not_ready = watch.end()
-    asked, failed = client.end()
+    asked, failed = asker.end()
     print(f"{len(failed)} of {asked} questions without an answer: {failed}; not ready at once: {not_ready}")
     assert f"node {LAST} was cordoned before the upgrade, and stays so" in text
     assert versions(site) == dict.fromkeys(site.names, NEW)
@@ -348,10 +315,10 @@ def test_three_servers_go_one_by_one(site: LocalSite, before: dict[str, list[str
     configure(site, manifest(site, old()), roles=SERVERS)
     upgraded(site)
     configure(site, manifest(site), roles=SERVERS)
-    client, watch = Client(site), Watch(site)
+    asker, watch = Asker([site.address(name) for name in site.names]), Watch(site)
     upgraded(site)
     not_ready = watch.end()
-    asked, failed = client.end()
+    asked, failed = asker.end()
     print(f"{len(failed)} of {asked} questions without an answer: {failed}; not ready at once: {not_ready}")
     assert versions(site) == dict.fromkeys(site.names, NEW)
     assert cordoned(site) == []
