@@ -13,6 +13,7 @@ ldflags="-s -w -X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=v$ve
 go build -ldflags "$ldflags" -o "$OUT/bin/pulumi" github.com/pulumi/pulumi/pkg/v3/cmd/pulumi
 go build -ldflags "$ldflags" -o "$OUT/bin/" ./cmd/pulumi-language-python ./cmd/pulumi-resource-command
 
-# The language host runs programs through the SDK's own executor, which lies beside it.
+# The language host runs programs through the SDK's own executor, which lies beside it; the engine starts dynamic
+# providers by a script of the SDK's.
 sdk=$(go list -m -f '{{.Dir}}' github.com/pulumi/pulumi/sdk/v3)
-install -m 0755 "$sdk/python/cmd/pulumi-language-python-exec" "$OUT/bin/"
+install -m 0755 "$sdk/python/cmd/pulumi-language-python-exec" "$sdk/python/dist/pulumi-resource-pulumi-python" "$OUT/bin/"
