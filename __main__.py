@@ -146,6 +146,9 @@ def deploy(site: Site) -> None:
     restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
     metadata = {"name": settings.namespace, "labels": restricted}
     namespace = k8s.core.v1.Namespace(settings.namespace, metadata=metadata, opts=opts)
+    if settings.cluster.profile == "hardened":
+        isolated = edge.NamespaceIsolationArgs(edge.known_name(settings.namespace, namespace))
+        edge.NamespaceIsolation("isolation", isolated, opts)
     edge.remove_copies(cluster.kubeconfig, namespace)
     endpoints = {}
     for wanted in settings.services:

@@ -7,6 +7,7 @@ from components.dcgm import DcgmExporter, DcgmExporterArgs
 from components.gpu import GpuCdi, GpuHost, GpuHostArgs, GpuPackages
 from components.host import Bastion, EdgeHost, EdgeHostArgs, prepare
 from components.inference import InferenceService, InferenceServiceArgs
+from components.isolation import NamespaceIsolation, NamespaceIsolationArgs
 from components.k3s import K3sCluster, K3sClusterArgs, NodeArgs, UpgradeArgs
 from components.kubeconfig import remove_copies
 from components.model import ModelImage, ModelImageArgs
@@ -36,6 +37,8 @@ __all__ = [
     "K3sClusterArgs",
     "ModelImage",
     "ModelImageArgs",
+    "NamespaceIsolation",
+    "NamespaceIsolationArgs",
     "NodeArgs",
     "NvidiaRuntime",
     "NvidiaRuntimeArgs",

@@ -11,6 +11,7 @@ import pulumi
 from pulumi_command import local, remote
 
 from components.artifact import Artifact
+from components.hardening import hardened, host_values
 from components.host import EdgeHost
 from components.outputs import known_after
 from components.step import HostStep
@@ -81,6 +82,8 @@ class K3sClusterArgs:
         service_cidr: addresses of services.
         server_flags: further keys of the servers' config.yaml, as K3s documents them.
         flags: further keys of every node's config.yaml.
+        profile: "standard", or "hardened" as K3s' CIS hardening guide has it; with the latter, lists of
+            arguments in flags are joined with the profile's.
         wait_seconds: how long a node may take to be Ready, in seconds.
         upgrade: what comes before another version of K3s.
     """
@@ -94,6 +97,7 @@ class K3sClusterArgs:
     service_cidr: str = "10.43.0.0/16"
     server_flags: Mapping[str, object] = field(default_factory=dict)
     flags: Mapping[str, object] = field(default_factory=dict)
+    profile: str = "standard"
     wait_seconds: int = 300
     upgrade: UpgradeArgs = field(default_factory=UpgradeArgs)
 
@@ -146,6 +150,7 @@ class K3sCluster(pulumi.ComponentResource):
         self._args = args
         self._servers = servers
         self._etcd = len(servers) > 1 or args.datastore == "etcd"
+        self._encrypts = self._flags("server").get("secrets-encryption") is True
         self.node_names = [node.host.name for node in args.nodes]
         own = _api(servers[0].node_ip)
         self.endpoint = own if args.address is None else _api(args.address)
@@ -153,6 +158,8 @@ class K3sCluster(pulumi.ComponentResource):
         self._first = self._remember_first(name, own)
         self.identity = own if len(servers) == 1 else self._first["endpoint"]
         self.installed = self._install_servers()
+        if self._encrypts:
+            self._encrypt()
         self.server = self.installed[servers[0].host.name]
         self.kubeconfig = self._read_kubeconfig(servers[0])
         self.installed |= self._install_agents(agents, list(self.installed.values()))
@@ -193,12 +200,15 @@ class K3sCluster(pulumi.ComponentResource):
                 "disable": list(self._args.disable),
                 "cluster-cidr": self._args.cluster_cidr,
                 "service-cidr": self._args.service_cidr,
-                **self._args.server_flags,
             }
         else:
             config["server"] = endpoint
         # JSON is YAML, and its keys are sorted: the file differs only when a setting does.
-        return json.dumps(config | dict(self._args.flags), indent=1, sort_keys=True)
+        return json.dumps(config | self._flags(node.role), indent=1, sort_keys=True)
+
+    def _flags(self, role: str) -> dict[str, object]:
+        own = {**(self._args.server_flags if role == "server" else {}), **self._args.flags}
+        return hardened(own, role) if self._args.profile == "hardened" else own
 
     def _install_servers(self) -> dict[str, remote.Command]:
         steps: dict[str, remote.Command] = {}
@@ -251,6 +261,8 @@ class K3sCluster(pulumi.ComponentResource):
             "DRAIN_SECONDS": str(upgrade.drain_seconds),
             "DRAIN_LATE": upgrade.drain_late,
             "SNAPSHOTS": str(upgrade.snapshots),
+            **host_values(self._args.profile, node.role),
+            "ENCRYPT": "on" if node.role == "server" and self._encrypts else "off",
             **self._entry(node),
         }
         return HostStep(
@@ -282,6 +294,28 @@ class K3sCluster(pulumi.ComponentResource):
                 lambda ips: " ".join(f"https://{ip}:6443" for ip in ips)
             ),
         }
+
+    def _encrypt(self) -> None:
+        """Turns encryption on in a cluster that ran without, once every server knows the key."""
+        before: list[pulumi.Resource] = list(self.installed.values())
+        for index, node in enumerate(self._servers):
+            name = node.host.name
+            values = {
+                "NODE": name,
+                "TURNS_ON": "yes" if index == 0 else "no",
+                "ENCRYPTS": "yes" if index == len(self._servers) - 1 else "no",
+                "WAIT_SECONDS": str(self._args.wait_seconds),
+            }
+            step = HostStep(
+                f"{name}-secrets",
+                "secrets.sh",
+                node.host.target,
+                values,
+                parent=self,
+                depends_on=before,
+                read_only=True,
+            )
+            before = [step]
 
     def _read_kubeconfig(self, server: NodeArgs) -> pulumi.Output[str]:
         read = HostStep(

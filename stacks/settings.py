@@ -134,6 +134,9 @@ class ClusterSettings(Model):
         default={}, description="Further keys of the server's K3s config.yaml."
     )
     flags: dict[str, Any] = Field(default={}, description="Further keys of every node's K3s config.yaml.")
+    profile: Literal["standard", "hardened"] = Field(
+        default="standard", description="hardened: as K3s' CIS hardening guide has it (docs/hardening.md)."
+    )
     wait_seconds: int = Field(
         default=300, ge=10, le=840, description="How long a node may take to be Ready, in s."
     )

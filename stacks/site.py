@@ -21,6 +21,7 @@ from components import (
     NvidiaRuntimeArgs,
     UpgradeArgs,
 )
+from components.hardening import contradictions
 from components.inference import Autoscaling
 from components.nvidia import NODE_LABEL as GPU_LABEL
 from components.nvidia import Mps, TimeSlicing
@@ -119,6 +120,7 @@ class Site:
             service_cidr=wanted.service_cidr,
             server_flags=wanted.server_flags,
             flags=wanted.flags,
+            profile=wanted.profile,
             wait_seconds=wanted.wait_seconds,
             upgrade=UpgradeArgs(
                 drain=wanted.upgrade.drain,
@@ -137,6 +139,7 @@ def load_site() -> Site:
     """
     settings = parse(_config_values())
     artifacts, problems = _artifacts(settings)
+    problems += _undone(settings)
     hosts, images, memory = {}, {}, {}
     for index, host in enumerate(settings.hosts):
         try:
@@ -182,6 +185,18 @@ def _artifacts(settings: Settings) -> tuple[dict[str, Entry], list[str]]:
         preview=preview,
         architecture=settings.artifacts.architecture,
     )
+
+
+def _undone(settings: Settings) -> list[str]:
+    """Flags of the stack that the profile hardened does not go with."""
+    cluster = settings.cluster
+    if cluster.profile != "hardened":
+        return []
+    return [
+        f"{PROJECT}:cluster.{name}.{key}: found {problem}: take it out, or set cluster.profile: standard"
+        for name, flags in (("serverFlags", cluster.server_flags), ("flags", cluster.flags))
+        for key, problem in contradictions(flags)
+    ]
 
 
 def _without(error: SettingsError) -> None:

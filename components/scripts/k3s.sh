@@ -1,6 +1,6 @@
 # Installs K3s by upstream's own script from staged files and waits until the node is Ready.
 # Values: HOST ROLE NODE BINARY INSTALLER IMAGES IMAGES_FILE CONFIG TOKEN CDI (on, off) WAIT_SECONDS,
-# ETCD (on, off); with etcd: BEGINS (yes: the first `up` began the cluster here; no), JOIN (URLs of the other servers).
+# PROFILE (see hardened.sh) ENCRYPT (on, off) ETCD (on, off); with etcd: BEGINS (yes: the first `up` began the cluster here; no), JOIN (URLs of the other servers).
 # Prints `k3s --version`'s first line.
 case $ROLE in
 server) unit=k3s admin=/etc/rancher/k3s/k3s.yaml ;;
@@ -11,6 +11,7 @@ images=/var/lib/rancher/k3s/agent/images
 # The owner's own containerd template, where one lies ready before the first install, outlives the removal.
 template=/var/lib/rancher/k3s/agent/etc/containerd/config.toml.tmpl
 drop_in=/etc/systemd/system/$unit.service.d/50-edge-inference.conf
+modes=/etc/systemd/system/$unit.service.d/60-edge-inference-modes.conf
 
 # On cgroup v1 the shim's library makes no systemd scopes: its containers would lie outside their pods, without
 # figures of their use. K3s takes the plain cgroup driver when it does not see that systemd started it.
@@ -139,6 +140,7 @@ END
 
 apply_k3s() {
     changed=no restarted=
+    check_encryption
     mkdir -p "$home" "$images" /etc/rancher/k3s
     if [ ! -e "$home/k3s" ] && [ -f "$template" ]; then cp -p "$template" "$home/config.toml.tmpl"; fi
     : >"$home/k3s"
@@ -151,7 +153,9 @@ apply_k3s() {
     if printf '%s\n' "$CONFIG" | put "$config_file" 600; then changed=yes; fi
     if plain_cgroups; then changed=yes; fi
     if cdi_template; then changed=yes; fi
+    if apply_profile; then changed=yes; fi
     if restore_backup; then changed=yes; fi
+    prepare_encryption
     if enter_etcd; then changed=yes; fi
     if [ "$changed" = yes ] || [ ! -f "/etc/systemd/system/$unit.service" ]; then
         say "installing $("$k3s" --version | head -n 1)"
@@ -205,7 +209,8 @@ remove_k3s() {
     rm -rf /etc/rancher/k3s /etc/rancher/node /var/lib/rancher/k3s /var/lib/kubelet /var/lib/cni /run/k3s /run/flannel \
         /var/log/pods /var/log/containers "$k3s" "$k3s.previous" /usr/local/bin/k3s-killall.sh "$uninstall" "$home/k3s" \
         "$upgrade"
-    rm -f "$drop_in" "/etc/systemd/system/$unit.service" "/etc/systemd/system/$unit.service.env"
+    restore_sysctls
+    rm -f "$drop_in" "$modes" "$encrypting" "/etc/systemd/system/$unit.service" "/etc/systemd/system/$unit.service.env"
     systemctl daemon-reload
     if [ -f "$home/config.toml.tmpl" ]; then
         mkdir -p "${template%/*}"

@@ -333,7 +333,7 @@ def test_a_template_that_has_cdi_off_is_an_error(site: LocalSite, untouched_agen
     assert site.traces(agent) == untouched_agent
 
 
-NODE = {"ROLE": "agent", "CDI": "on"}
+NODE = {"ROLE": "agent", "CDI": "on", "PROFILE": "standard", "ENCRYPT": "off"}
 
 
 def _template(version: str, own: str) -> str:
