@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pulumi
@@ -55,6 +55,8 @@ class EdgeHostArgs:
             Empty: not known, and then refused only when it is installed.
         gone: the host no longer exists; see Target.
         rebuilt: another text says that the host was set up anew; see Target.
+        previous_host_key: the host has this key still: first of all `host_key` takes its place there; None:
+            it has `host_key`.
     """
 
     address: pulumi.Input[str]
@@ -71,6 +73,7 @@ class EdgeHostArgs:
     etcd: bool = False
     gone: bool = False
     rebuilt: str = ""
+    previous_host_key: str | None = None
 
 
 class EdgeHost(HostStep):
@@ -99,7 +102,23 @@ class EdgeHost(HostStep):
             "MIN_MEMORY_MIB": str(args.min_memory_mib),
             "MIN_DISK_MIB": str(args.min_disk_mib),
         }
-        super().__init__(f"{name}-preflight", "preflight.sh", self.target, values, opts=opts)
+        rotated = [self._rotate(args, str(args.previous_host_key))] if args.previous_host_key else []
+        super().__init__(
+            f"{name}-preflight", "preflight.sh", self.target, values, depends_on=rotated, opts=opts
+        )
+
+    def _rotate(self, args: EdgeHostArgs, previous: str) -> HostStep:
+        """Puts the new host key in place, over a connection that the one before is checked by."""
+        connection = remote.ConnectionArgs(
+            **_login(args) | {"host_key": previous}, proxy=self.target.connection.proxy
+        )
+        return HostStep(
+            f"{self.name}-host-key",
+            "host-key.sh",
+            replace(self.target, connection=connection),
+            {"PREVIOUS": previous, "WANTED": args.host_key},
+            read_only=True,
+        )
 
     @property
     def facts(self) -> pulumi.Output[str]:

@@ -86,6 +86,8 @@ class K3sClusterArgs:
             arguments in flags are joined with the profile's.
         wait_seconds: how long a node may take to be Ready, in seconds.
         upgrade: what comes before another version of K3s.
+        token_rotation: another text makes another token; nodes restart with it one after the other.
+        certificate_rotation: another text makes new certificates on each node, one after the other.
     """
 
     nodes: Sequence[NodeArgs]
@@ -100,6 +102,8 @@ class K3sClusterArgs:
     profile: str = "standard"
     wait_seconds: int = 300
     upgrade: UpgradeArgs = field(default_factory=UpgradeArgs)
+    token_rotation: str = ""
+    certificate_rotation: str = ""
 
 
 class K3sCluster(pulumi.ComponentResource):
@@ -116,7 +120,7 @@ class K3sCluster(pulumi.ComponentResource):
 
     Outputs:
         kubeconfig: the admin's kubeconfig with the API's real address (secret).
-        token: what nodes join with, made once and kept as a secret in the state.
+        token: what nodes join with, kept as a secret in the state; made once, and again by `token_rotation`.
         endpoint: https address of the API: `address`, or the first server's.
         identity: what tells this cluster from another: it stays while servers or `address` change.
         node_names: name of each node.
@@ -170,6 +174,7 @@ class K3sCluster(pulumi.ComponentResource):
         made = local.Command(
             f"{name}-token",
             create="od -An -N32 -tx1 /dev/urandom | tr -d ' \\n'",
+            triggers=[self._args.token_rotation] if self._args.token_rotation else None,
             logging=local.Logging.NONE,
             # Another version of this line must not make another token.
             opts=pulumi.ResourceOptions(
@@ -263,6 +268,8 @@ class K3sCluster(pulumi.ComponentResource):
             "SNAPSHOTS": str(upgrade.snapshots),
             **host_values(self._args.profile, node.role),
             "ENCRYPT": "on" if node.role == "server" and self._encrypts else "off",
+            "ROTATES": "yes" if node is self._servers[0] else "no",
+            "CERTIFICATES": self._args.certificate_rotation,
             **self._entry(node),
         }
         return HostStep(
@@ -322,7 +329,7 @@ class K3sCluster(pulumi.ComponentResource):
             f"{server.host.name}-kubeconfig",
             "kubeconfig.sh",
             server.host.target,
-            {"ENDPOINT": self.endpoint},
+            {"ENDPOINT": self.endpoint, "CERTIFICATES": self._args.certificate_rotation},
             parent=self,
             depends_on=[self.server],
             secret=True,
@@ -343,6 +350,8 @@ class K3sCluster(pulumi.ComponentResource):
 
     def _label(self, node: NodeArgs, after: Sequence[pulumi.Resource]) -> remote.Command:
         installed = self.installed[node.host.name]
+        # Where no server is left there is nothing that a node could go from.
+        gone = node.host.target.gone and not self._servers[0].host.target.gone
         return HostStep(
             f"{node.host.name}-node",
             "node.sh",
@@ -350,6 +359,7 @@ class K3sCluster(pulumi.ComponentResource):
             {
                 "NODE": node.host.name,
                 "ROLE": node.role,
+                "GONE": "yes" if gone else "no",
                 "LABELS": "\n".join(f"{key}={value}" for key, value in sorted(node.labels.items())),
                 "TAINTS": "\n".join(f"{key}={value}" for key, value in sorted(node.taints.items())),
                 # The version in the cluster is read again when another one is installed.

@@ -14,7 +14,7 @@ from pulumi_command import remote
 _SCRIPTS = Path(__file__).parent / "scripts"
 _PARTS = {
     "preflight.sh": ("versions.sh",),
-    "k3s.sh": ("versions.sh", "upgrade.sh", "restore.sh", "hardened.sh", "encryption.sh"),
+    "k3s.sh": ("versions.sh", "upgrade.sh", "restore.sh", "hardened.sh", "encryption.sh", "rotate.sh"),
 }
 """Files with functions that a script uses, besides lib.sh."""
 

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 from stacks.gpu import NvidiaSettings
 from stacks.model import DNS_LABEL, Model
 from stacks.service import ServiceSettings
-from stacks.ssh import LoginSettings, ProxySettings
+from stacks.ssh import HOST_KEY, LoginSettings, ProxySettings
 
 PROJECT = "edge-inference"
 
@@ -37,6 +37,12 @@ class HostSettings(LoginSettings):
     )
     proxy: ProxySettings | None = Field(
         default=None, description="The bastion through which the host is reached; left out: directly."
+    )
+    previous_host_key: str | None = Field(
+        default=None,
+        pattern=HOST_KEY,
+        description="The host key that the host shows until `up` puts hostKey in its place, which lies ready "
+        "there (docs/rotation.md); leave it out afterwards.",
     )
     labels: dict[str, str] = Field(default={}, description="Further labels of the node.")
     taints: dict[str, str] = Field(default={}, description='Taints of the node, key: "value:Effect".')
@@ -109,6 +115,21 @@ class UpgradeSettings(Model):
     )
 
 
+class RotationSettings(Model):
+    """New secrets of the cluster; each is made when its text here changes."""
+
+    token: str = Field(
+        default="",
+        description="Another text, such as the date, makes another join token; all nodes restart with it, "
+        "one after the other. Backups from before need the token from before.",
+    )
+    certificates: str = Field(
+        default="",
+        description="Another text, such as the date, makes new certificates and keys on all nodes, one after "
+        "the other, and a new kubeconfig.",
+    )
+
+
 class ClusterSettings(Model):
     """K3s."""
 
@@ -142,6 +163,10 @@ class ClusterSettings(Model):
     )
     minimums: MinimumSettings = Field(default=MinimumSettings(), description="What a host must offer.")
     upgrade: UpgradeSettings = Field(default=UpgradeSettings(), description="Another version of K3s.")
+    rotation: RotationSettings = Field(
+        default=RotationSettings(),
+        description="New token, new certificates; hosts[].previousHostKey is SSH's.",
+    )
 
 
 class BackupSettings(Model):

@@ -128,6 +128,8 @@ class Site:
                 drain_late=wanted.upgrade.on_drain_timeout,
                 snapshots=wanted.upgrade.snapshots,
             ),
+            token_rotation=wanted.rotation.token,
+            certificate_rotation=wanted.rotation.certificates,
         )
 
 
@@ -237,6 +239,7 @@ def _host_args(
         etcd=settings.etcd,
         gone=host.gone,
         rebuilt=host.rebuilt,
+        previous_host_key=host.previous_host_key,
     )
 
 

@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from stacks.model import Model
 
+HOST_KEY = r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+) [A-Za-z0-9+/=]+"
+
 
 class LoginSettings(Model):
     """An SSH server and who logs in."""
@@ -31,7 +33,7 @@ class LoginSettings(Model):
     )
     host_key: str | None = Field(
         default=None,
-        pattern=r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+) [A-Za-z0-9+/=]+",
+        pattern=HOST_KEY,
         description="The host's public key line (ssh-keyscan prints it; compare it on the host).",
     )
     host_key_file: str | None = Field(default=None, description="File with that line, instead of hostKey.")

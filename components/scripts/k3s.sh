@@ -1,6 +1,8 @@
 # Installs K3s by upstream's own script from staged files and waits until the node is Ready.
 # Values: HOST ROLE NODE BINARY INSTALLER IMAGES IMAGES_FILE CONFIG TOKEN CDI (on, off) WAIT_SECONDS,
-# PROFILE (see hardened.sh) ENCRYPT (on, off) ETCD (on, off); with etcd: BEGINS (yes: the first `up` began the cluster here; no), JOIN (URLs of the other servers).
+# PROFILE (see hardened.sh), ENCRYPT (on, off), ROTATES (yes: here the cluster's token is changed; no),
+# CERTIFICATES (another text: new ones),
+# ETCD (on, off); with etcd: BEGINS (yes: the first `up` began the cluster here; no), JOIN (URLs of the other servers).
 # Prints `k3s --version`'s first line.
 case $ROLE in
 server) unit=k3s admin=/etc/rancher/k3s/k3s.yaml ;;
@@ -55,11 +57,16 @@ cdi_template() {
     fi
 }
 
-# A server with etcd and this token tells its members, as to a server that K3s joins; the token stays off the command line.
-has_etcd() {
+# A kubeconfig for what servers ask each other, by the token, which so stays off the command line.
+as_server() { # URL TOKEN
     printf '{"clusters":[{"name":"k","cluster":{"server":"%s","insecure-skip-tls-verify":true}}],
         "users":[{"name":"k","user":{"username":"server","password":"%s"}}],
-        "contexts":[{"name":"k","context":{"cluster":"k","user":"k"}}],"current-context":"k"}' "$1" "$TOKEN" |
+        "contexts":[{"name":"k","context":{"cluster":"k","user":"k"}}],"current-context":"k"}' "$1" "$2"
+}
+
+# A server with etcd and this token tells its members, as to a server that K3s joins.
+has_etcd() {
+    as_server "$1" "$TOKEN" |
         /usr/local/bin/k3s kubectl --kubeconfig /dev/stdin --request-timeout=5s get --raw /db/info 2>/dev/null |
         grep -q '"members"'
 }
@@ -139,7 +146,7 @@ END
 }
 
 apply_k3s() {
-    changed=no restarted=
+    changed=no restarted='' rotated=''
     check_encryption
     mkdir -p "$home" "$images" /etc/rancher/k3s
     if [ ! -e "$home/k3s" ] && [ -f "$template" ]; then cp -p "$template" "$home/config.toml.tmpl"; fi
@@ -149,6 +156,7 @@ apply_k3s() {
     if copy "$BINARY" "$k3s" 755; then changed=yes; fi
     # shellcheck disable=SC2153
     if copy "$IMAGES" "$images/$IMAGES_FILE" 644; then changed=yes; fi
+    rotate_token
     if printf '%s\n' "$TOKEN" | put /etc/rancher/k3s/token 600; then changed=yes; fi
     if printf '%s\n' "$CONFIG" | put "$config_file" 600; then changed=yes; fi
     if plain_cgroups; then changed=yes; fi
@@ -157,6 +165,7 @@ apply_k3s() {
     if restore_backup; then changed=yes; fi
     prepare_encryption
     if enter_etcd; then changed=yes; fi
+    if rotate_certificates; then changed=yes; fi
     if [ "$changed" = yes ] || [ ! -f "/etc/systemd/system/$unit.service" ]; then
         say "installing $("$k3s" --version | head -n 1)"
         # kubectl, ctr and crictl stay `k3s kubectl` and so on: no link is made that another program may own.
@@ -208,7 +217,7 @@ remove_k3s() {
     done
     rm -rf /etc/rancher/k3s /etc/rancher/node /var/lib/rancher/k3s /var/lib/kubelet /var/lib/cni /run/k3s /run/flannel \
         /var/log/pods /var/log/containers "$k3s" "$k3s.previous" /usr/local/bin/k3s-killall.sh "$uninstall" "$home/k3s" \
-        "$upgrade"
+        "$home/certificates" "$upgrade"
     restore_sysctls
     rm -f "$drop_in" "$modes" "$encrypting" "/etc/systemd/system/$unit.service" "/etc/systemd/system/$unit.service.env"
     systemctl daemon-reload

@@ -1,5 +1,6 @@
 # Labels and taints of one node, set through the API on the server: nothing restarts.
-# Values: HOST NODE ROLE LABELS TAINTS (one key=value or key=value:effect a line).
+# Values: HOST NODE ROLE LABELS TAINTS (one key=value or key=value:effect a line), GONE (yes: the node's host no longer
+# exists, so the node goes now, and with it a server from etcd's members, which take no new one while one is lost; no).
 # Keys set here are remembered in an annotation, so one that is dropped from the settings is taken off.
 kubectl() { /usr/local/bin/k3s kubectl --request-timeout=20s "$@"; }
 
@@ -21,6 +22,7 @@ memory=edge.inference/managed
 # ends its own membership can't see the end of it: the others finish what was asked for.
 other_servers() { k get node -l node-role.kubernetes.io/control-plane -o name | grep -vx "node/$NODE" || true; }
 leave() {
+    k -n kube-system delete secret "$NODE.node-password.k3s" --ignore-not-found >&2
     k delete node "$NODE" --ignore-not-found --wait=false >&2
     if [ "$ROLE" != server ] || [ "$NODE" = "$HOST" ]; then return; fi
     until [ -z "$(k get node "$NODE" --ignore-not-found -o name)" ]; do
@@ -31,8 +33,7 @@ leave() {
     say "node $NODE is no member of etcd any more"
 }
 
-case $action in
-apply)
+apply_node() {
     old=$(k get node "$NODE" -o "jsonpath={.metadata.annotations.edge\.inference/managed}")
     new=
     for pair in $LABELS; do new="$new l:${pair%%=*}"; done
@@ -48,15 +49,20 @@ apply)
     for taint in $TAINTS; do k taint --overwrite node "$NODE" "$taint" >&2; done
     k annotate --overwrite node "$NODE" "$memory=${new# }" >&2
     k get node "$NODE" -o 'jsonpath={.status.nodeInfo.kubeletVersion} {.status.nodeInfo.containerRuntimeVersion}'
-    ;;
-remove)
+}
+
+remove_node() {
     if [ "$NODE" = "$HOST" ] && [ -z "$(other_servers)" ]; then
         say "node $NODE goes with its host: no other server is known here"
-        exit 0
+        return
     fi
+    if [ -z "$(k get node "$NODE" --ignore-not-found -o name)" ]; then return; fi
     timeout 60 /usr/local/bin/k3s kubectl drain "$NODE" --ignore-daemonsets --delete-emptydir-data --force \
         --timeout=45s >&2 || say "node $NODE could not be drained in time; going on"
-    k -n kube-system delete secret "$NODE.node-password.k3s" --ignore-not-found >&2
     leave
-    ;;
+}
+
+case $action in
+apply) if [ "$GONE" = yes ]; then leave; else apply_node; fi ;;
+remove) remove_node ;;
 esac

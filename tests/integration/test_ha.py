@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.asker import Asker
 from tests.integration.local_site import CHECKOUT, LocalSite
 
 pytestmark = [
@@ -26,6 +27,8 @@ pytestmark = [
 KUBECTL = "k3s kubectl --cache-dir /run/kubectl"
 AGENT = 3
 """Its place among the hosts; the last host is a server's successor."""
+ROTATION = {"token": "second", "certificates": "second"}
+FLAGS = {"flags": {"kubelet-arg": ["max-pods=60"]}}
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +193,7 @@ def test_a_server_without_power_is_missed_by_nobody(site: LocalSite, up: str, ad
 
 
 def test_a_changed_flag_restarts_one_node_after_the_other(site: LocalSite, up: str, address: str) -> None:
-    configure(site, [1, 2, 3], {"address": address, "flags": {"kubelet-arg": ["max-pods=60"]}})
+    configure(site, [1, 2, 3], {"address": address, **FLAGS})
     watch = Watch(site)
     done = site.pulumi("up", "--yes", "--skip-preview")
     not_ready = watch.end()
@@ -205,11 +208,29 @@ def test_a_changed_flag_restarts_one_node_after_the_other(site: LocalSite, up: s
     assert {item["status"]["capacity"]["pods"] for item in capacity} == {"60"}
 
 
+def test_another_token_and_new_certificates(site: LocalSite, up: str, address: str) -> None:
+    """One node after the other; the model answers each question meanwhile, and a new server could join."""
+    read, first = "cat /etc/rancher/k3s/token", site.names[0]
+    old, asker = site.ssh(first, read), Asker([site.address(name) for name in site.names[: AGENT + 1]])
+    configure(site, [1, 2, 3], {"address": address, **FLAGS, "rotation": ROTATION})
+    watch = Watch(site)
+    done = site.pulumi("up", "--yes", "--skip-preview")
+    not_ready, (asked, failed) = watch.end(), asker.end()
+    print(f"{done.stdout}\n{len(failed)} of {asked} not answered: {failed}; not ready at once: {not_ready}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    tokens = {site.ssh(name, read) for name in site.names[: AGENT + 1]}
+    assert len(tokens) == 1
+    assert old not in tokens
+    assert max(len(names) for names in not_ready) <= 1
+    for name in site.names[:AGENT]:
+        assert members(site, name) == site.names[:AGENT]
+
+
 def test_the_first_server_replaced(
     site: LocalSite, up: str, before: dict[str, list[str]], address: str
 ) -> None:
     """Another host takes its place in one `up`; its membership ends before its host is cleared."""
-    configure(site, [2, 3, 5], {"address": address, "flags": {"kubelet-arg": ["max-pods=60"]}})
+    configure(site, [2, 3, 5], {"address": address, **FLAGS, "rotation": ROTATION})
     running = [restarted(site, name) for name in site.names[1 : AGENT + 1]]
     done = site.pulumi("up", "--yes", "--skip-preview")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -223,6 +244,32 @@ def test_the_first_server_replaced(
     assert [restarted(site, name) for name in site.names[1 : AGENT + 1]] == running
     assert sorted(set(site.traces(site.names[0])) ^ set(before[site.names[0]])) == []
     until("the model serves", lambda: serves(site, site.names[AGENT]))
+
+
+def test_a_server_that_is_gone_for_good(site: LocalSite, up: str, address: str) -> None:
+    """`gone` ends its membership; then another takes its place in `hosts`. None that stays is restarted."""
+    lost, successor = site.names[1], site.names[0]
+    stayed = [site.names[2], site.names[4], site.names[AGENT]]
+    running = [restarted(site, name) for name in stayed]
+    site.localhosts("stop", lost)
+    flags: dict[str, object] = {"address": address, **FLAGS, "rotation": ROTATION}
+    servers = [site.host(2, "server", gone=True), site.host(3, "server"), site.host(5, "server")]
+    agent = site.host(AGENT + 1, "agent")
+    site.configure(hosts=[*servers, agent], cluster=flags)
+    done = site.pulumi("up", "--yes", "--skip-preview")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert members(site, stayed[0]) == stayed[:2]
+    assert sorted(nodes(site, stayed[0])) == sorted(stayed)
+    configure(site, [3, 5, 1], flags)
+    done = site.pulumi("up", "--yes", "--skip-preview")
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sorted(nodes(site, successor)) == sorted([successor, *stayed])
+    assert members(site, successor) == sorted([successor, *stayed[:2]])
+    assert {found["Ready"] for found in nodes(site, successor).values()} == {"True"}
+    assert [restarted(site, name) for name in stayed] == running
+    until("the model serves", lambda: serves(site, site.names[AGENT]))
+    site.localhosts("reset", lost)
 
 
 def test_destroy_leaves_the_hosts_as_they_were(

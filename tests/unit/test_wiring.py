@@ -117,6 +117,34 @@ def test_the_first_of_three_servers_begins_and_the_others_join_any() -> Any:
 
 
 @pulumi.runtime.test  # type: ignore[untyped-decorator]
+def test_one_server_changes_the_token_when_another_text_makes_one() -> Any:
+    rotation = {"token_rotation": "2026", "certificate_rotation": "now"}
+    cluster = _cluster("turn", ["server"] * 3, **rotation)
+
+    def check(_: object) -> None:
+        assert recorder.made["command:local:Command::turn-token"].inputs["triggers"] == ["2026"]
+        texts = [_stdin(f"turn-{index}-k3s") for index in range(3)]
+        assert ["ROTATES=yes\n" in text for text in texts] == [True, False, False]
+        assert all("CERTIFICATES=now\n" in text for text in [*texts, _stdin("turn-0-kubeconfig")])
+
+    return pulumi.Output.all(cluster.kubeconfig, *cluster.versions.values()).apply(check)
+
+
+@pulumi.runtime.test  # type: ignore[untyped-decorator]
+def test_a_new_host_key_comes_by_a_connection_that_the_old_one_checks() -> Any:
+    old = "ssh-ed25519 AAAAold"
+    host = _host("rekeyed", previous_host_key=old)
+
+    def check(_: object) -> None:
+        made = {key: recorder.made[f"{REMOTE}::rekeyed-{key}"].inputs for key in ("host-key", "preflight")}
+        keys = {key: inputs["connection"]["value"]["hostKey"] for key, inputs in made.items()}
+        assert keys == {"host-key": old, "preflight": "ssh-ed25519 AAAA"}
+        assert "delete" not in made["host-key"]
+
+    return host.facts.apply(check)
+
+
+@pulumi.runtime.test  # type: ignore[untyped-decorator]
 def test_an_agent_is_installed_by_one_step_and_changed_by_another() -> Any:
     cluster = _cluster("agents", ["server", "agent", "agent"])
 
