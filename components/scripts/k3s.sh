@@ -101,17 +101,15 @@ node_ready() {
     if [ -e "$entry" ]; then condition EtcdIsVoter | grep -q ^True; fi
 }
 
-# A node says Ready a moment before flannel has its subnet, and a pod that comes in between waits for a retry.
-flannel_ready() {
-    [ ! -e /var/lib/rancher/k3s/agent/etc/flannel/net-conf.json ] || [ -s /run/flannel/subnet.env ]
-}
+# Cheap to ask while K3s needs the processor for its start: it is up by systemd's word, and its kubeconfig is there.
+started() { systemctl is-active --quiet "$unit" && [ -s "$admin" ]; }
 
 # Returns 1 when the node is not back in time; missing says what it lacked.
 wait_ready() {
     began=$(date +%s) told=0
     while true; do
         missing="the node is not Ready"
-        if node_ready && flannel_ready && upgraded; then break; fi
+        if started && node_ready && upgraded; then break; fi
         waited=$(($(date +%s) - began))
         if [ "$waited" -ge "$WAIT_SECONDS" ]; then
             journalctl -u "$unit" -n 100 --no-pager -o cat | grep -v -e 'left-over process' -e 'unclean termination' -e 'remains running' |
@@ -122,7 +120,7 @@ wait_ready() {
             told=$waited
             say "waiting for node $NODE: $missing"
         fi
-        sleep 1
+        sleep 0.5
     done
     say "node $NODE is Ready"
 }
@@ -134,14 +132,16 @@ restart_k3s() {
 }
 
 # An agent drains itself with the rights of its kubelet, which may evict its own pods; kubectl reads their DaemonSets, too.
+# K3s applies what lies in its folder of manifests.
 let_nodes_drain() {
-    k apply --server-side -f - >/dev/null <<'END'
-{"apiVersion":"v1","kind":"List","items":[
- {"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRole","metadata":{"name":"edge-inference:drain"},
-  "rules":[{"apiGroups":["apps"],"resources":["daemonsets"],"verbs":["get"]}]},
- {"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRoleBinding","metadata":{"name":"edge-inference:drain"},
-  "roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"edge-inference:drain"},
-  "subjects":[{"apiGroup":"rbac.authorization.k8s.io","kind":"Group","name":"system:nodes"}]}]}
+    mkdir -p /var/lib/rancher/k3s/server/manifests
+    put /var/lib/rancher/k3s/server/manifests/edge-inference-drain.yaml 600 <<'END' || true
+{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRole","metadata":{"name":"edge-inference:drain"},
+ "rules":[{"apiGroups":["apps"],"resources":["daemonsets"],"verbs":["get"]}]}
+---
+{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRoleBinding","metadata":{"name":"edge-inference:drain"},
+ "roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"edge-inference:drain"},
+ "subjects":[{"apiGroup":"rbac.authorization.k8s.io","kind":"Group","name":"system:nodes"}]}
 END
 }
 
@@ -172,6 +172,7 @@ apply_k3s() {
         INSTALL_K3S_SKIP_DOWNLOAD=true INSTALL_K3S_SKIP_START=true INSTALL_K3S_SYMLINK=skip \
             sh "$INSTALLER" "$ROLE" >&2
     fi
+    if [ "$ROLE" = server ]; then let_nodes_drain; fi
     if [ "$changed" = yes ] || ! systemctl is-active --quiet "$unit"; then restart_k3s; fi
     if ! wait_ready; then
         if [ -e "$upgrade" ]; then roll_back; fi
@@ -183,7 +184,6 @@ apply_k3s() {
     end_upgrade
     rm -f "$entry"
     rmdir "${entry%/*}" 2>/dev/null || true
-    if [ "$ROLE" = server ]; then let_nodes_drain; fi
     "$k3s" --version | head -n 1
 }
 

@@ -3,6 +3,16 @@
 target=/var/lib/rancher/k3s/agent/images/$NAME.tar
 ctr() { /usr/local/bin/k3s ctr -n k8s.io "$@"; }
 
+# A node is Ready before flannel has its subnet: on a new cluster, ten seconds, for which the controller of the nodes'
+# addresses waits. A pod that comes in between is tried again only after ten more.
+await_network() {
+    [ -e /var/lib/rancher/k3s/agent/etc/flannel/net-conf.json ] || return 0
+    until [ -s /run/flannel/subnet.env ]; do
+        [ "$(($(date +%s) - started))" -lt 60 ] || fail "flannel has no subnet after 60s: journalctl -u $(k3s_unit)"
+        sleep 0.5
+    done
+}
+
 case $action in
 apply)
     changed=no
@@ -14,6 +24,7 @@ apply)
         fail "the archive of $NAME holds no image $REFERENCE: build the image again or mend services[].image"
     # Pinned: the kubelet's clean-up of unused images must not take what no registry can give back.
     ctr images label "$REFERENCE" io.cri-containerd.pinned=pinned >/dev/null
+    await_network
     printf '%s\n' "$REFERENCE"
     ;;
 remove)
