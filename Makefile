@@ -86,7 +86,7 @@ bench-scale: model ## time and memory of previews of 10, 100 and 1,000 hosts (ab
 	@. ./env.sh && $(PYTHON) -m tests.bench.scale
 
 generate: .venv/.installed ## write the schemas of settings and the rules' pages again
-	@$(PYTHON) -m stacks.settings >stacks/settings.schema.json.new && mv stacks/settings.schema.json.new stacks/settings.schema.json
+	@$(PYTHON) -m stacks.sites >stacks/settings.schema.json.new && mv stacks/settings.schema.json.new stacks/settings.schema.json
 	@$(PYTHON) -m policies.config >policies/settings.schema.json.new && mv policies/settings.schema.json.new policies/settings.schema.json
 	@$(PYTHON) -m policies.pages
 

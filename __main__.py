@@ -1,25 +1,30 @@
 """The composition root: settings in, components, outputs out."""
 
-import asyncio
 import gc
+from typing import Any
 
 import pulumi
 import pulumi_kubernetes as k8s
 
 import components as edge
+from stacks.outcome import failure, settle
 from stacks.service import ServiceSettings
 from stacks.settings import HostSettings, SettingsError
-from stacks.site import Site, autoscaling, load_site
+from stacks.site import Site, autoscaling, load_sites
 
 Artifacts = dict[str, edge.Artifact]
 
 
-def declare(site: Site) -> Artifacts:
-    """The artifacts, each once for all hosts."""
-    return {
-        name: edge.Artifact(name, edge.ArtifactArgs(name, entry.source, str(entry.sha256), entry.version))
-        for name, entry in site.artifacts.items()
-    }
+def declare(site: Site, declared: Artifacts) -> Artifacts:
+    """The artifacts, each once for all hosts of all sites."""
+    artifacts = {}
+    for name, entry in site.artifacts.items():
+        unique = site.unique_artifact(name)
+        if unique not in declared:
+            args = edge.ArtifactArgs(name, entry.source, str(entry.sha256), entry.version)
+            declared[unique] = edge.Artifact(unique, args)
+        artifacts[name] = declared[unique]
+    return artifacts
 
 
 def gpu_software(site: Site, host: edge.EdgeHost, gpus: int, artifacts: Artifacts) -> edge.GpuHost:
@@ -56,13 +61,14 @@ def runtimes(site: Site, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
     """What the cluster must know of wasm, GPUs and policies; returns the wasm RuntimeClass's name."""
     wasm = site.settings.wasmedge
     if site.settings.nvidia.enabled:
-        edge.NvidiaRuntime("nvidia", site.nvidia_args(), opts)
+        edge.NvidiaRuntime(site.unique("nvidia"), site.nvidia_args(), opts)
     if metrics := site.dcgm_args():
-        edge.DcgmExporter("dcgm-exporter", metrics, opts)
+        edge.DcgmExporter(site.unique("dcgm-exporter"), metrics, opts)
     args = edge.WasmEdgeRuntimeArgs("wasm", wasm.overhead_memory, wasm.overhead_cpu)
     if site.admission:
-        edge.AdmissionPolicies("admission", edge.AdmissionPoliciesArgs(site.admission), opts)
-    return edge.WasmEdgeRuntime("wasm", args, opts).runtime_class
+        policies = edge.AdmissionPoliciesArgs(site.admission, prefix=site.unique(""))
+        edge.AdmissionPolicies(site.unique("admission"), policies, opts)
+    return edge.WasmEdgeRuntime(site.unique("wasm"), args, opts).runtime_class
 
 
 def serve(
@@ -77,6 +83,7 @@ def serve(
     args = edge.InferenceServiceArgs(
         image=site.images[wanted.name],
         namespace=namespace,
+        service_name=wanted.name,
         deployment_name=wanted.deployment,
         runtime_class=runtime_class,
         replicas=wanted.replicas,
@@ -93,7 +100,7 @@ def serve(
         model_memory=site.memory.get(wanted.name),
         after=models,
     )
-    return edge.InferenceService(wanted.name, args, opts).url
+    return edge.InferenceService(site.unique(wanted.name), args, opts).url
 
 
 def save(site: Site, hosts: dict[str, edge.EdgeHost], cluster: edge.K3sCluster) -> None:
@@ -106,8 +113,13 @@ def save(site: Site, hosts: dict[str, edge.EdgeHost], cluster: edge.K3sCluster) 
             edge.Backup(f"{host.name}-backup", args)
 
 
-def deploy(site: Site) -> None:
-    """Declares the whole site."""
+def deploy(site: Site, declared: Artifacts) -> dict[str, Any]:
+    """Declares a whole site; returns its outputs.
+
+    Args:
+        site: the site.
+        declared: artifacts that are declared already, for all sites.
+    """
     settings = site.settings
     hosts = {name: edge.EdgeHost(name, args) for name, args in site.hosts.items()}
     gpus = {
@@ -115,11 +127,11 @@ def deploy(site: Site) -> None:
         for wanted in settings.hosts
         if wanted.gpu
     }
-    artifacts = declare(site)
+    artifacts = declare(site, declared)
     files = {
         hosts[wanted.name]: [artifacts[name] for name in site.files(wanted)] for wanted in settings.hosts
     }
-    edge.prepare("site", files, [gpu.checked for gpu in gpus.values()])
+    edge.prepare(site.unique("site"), files, [gpu.checked for gpu in gpus.values()])
     if settings.nvidia.packages:
         gpus = {
             wanted.name: gpu_software(site, hosts[wanted.name], wanted.gpu, artifacts)
@@ -131,10 +143,10 @@ def deploy(site: Site) -> None:
         node(site, wanted, hosts[wanted.name], artifacts, [cdi[wanted.name].step] if wanted.gpu else [])
         for wanted in settings.hosts
     ]
-    cluster = edge.K3sCluster("cluster", site.cluster_args(nodes))
+    cluster = edge.K3sCluster(site.unique("cluster"), site.cluster_args(nodes))
     save(site, hosts, cluster)
     provider = k8s.Provider(
-        "cluster",
+        site.unique("cluster"),
         kubeconfig=cluster.kubeconfig,
         cluster_identifier=cluster.identity,
         delete_unreachable=all(host.gone for host in settings.hosts if host.role == "server"),
@@ -145,10 +157,11 @@ def deploy(site: Site) -> None:
     runtime_class = runtimes(site, opts)
     restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
     metadata = {"name": settings.namespace, "labels": restricted}
-    namespace = k8s.core.v1.Namespace(settings.namespace, metadata=metadata, opts=opts)
+    namespace = k8s.core.v1.Namespace(site.unique(settings.namespace), metadata=metadata, opts=opts)
     if settings.cluster.profile == "hardened":
-        isolated = edge.NamespaceIsolationArgs(edge.known_name(settings.namespace, namespace))
-        edge.NamespaceIsolation("isolation", isolated, opts)
+        name = edge.known_name(settings.namespace, namespace)
+        isolated = edge.NamespaceIsolationArgs(name, prefix=site.unique(""))
+        edge.NamespaceIsolation(site.unique("isolation"), isolated, opts)
     edge.remove_copies(cluster.kubeconfig, namespace)
     endpoints = {}
     for wanted in settings.services:
@@ -161,33 +174,43 @@ def deploy(site: Site) -> None:
         endpoints[wanted.name] = serve(
             site, wanted, models, runtime_class, edge.known_name(settings.namespace, namespace), opts
         )
-    pulumi.export("endpoints", endpoints)
-    pulumi.export("nodes", cluster.versions)
-    pulumi.export("gpus", {name: gpu.facts for name, gpu in gpus.items()})
-    pulumi.export("kubeconfig", cluster.kubeconfig)
-    pulumi.export("versions", {name: entry.version for name, entry in site.artifacts.items()})
+    return {
+        "endpoints": endpoints,
+        "nodes": cluster.versions,
+        "gpus": {name: gpu.facts for name, gpu in gpus.items()},
+        "kubeconfig": cluster.kubeconfig,
+        "versions": {name: entry.version for name, entry in site.artifacts.items()},
+    }
 
 
 try:
-    site = load_site()
+    sites = load_sites()
 except SettingsError as error:
     # Pulumi prints this error's message alone, without a trace.
     raise pulumi.RunError(f"the stack's settings are wrong:\n{error}") from None
 
 
 async def main() -> None:
-    """Declares the site, then lets every registration begin.
-
-    The SDK waits for registrations one by one, and for outputs in a loop over all of them
-    (pulumi.runtime.stack.wait_for_rpcs): where that loop comes first, it takes longer than all the rest.
-    """
+    """Declares the sites, waits until all of it came or failed, and exports what came."""
     # Nearly all objects live as long as the program; looking for garbage takes a quarter of a fleet's time.
     gc.disable()
     # The SDK sends each debug line to the engine, five a resource, and stands still until that answers: half
     # of a preview's time, for lines that only --debug shows.
     pulumi.log.debug = lambda *_, **__: None
-    deploy(site)
-    await asyncio.sleep(0)
+    declared: Artifacts = {}
+    outputs = {site.name: deploy(site, declared) for site in sites}
+    await settle()
+    failed = []
+    for name, values in outputs.items():
+        if reason := await failure(values):
+            site = f"site {name}" if name else f"stack {pulumi.get_stack()}"
+            failed.append(f"{site} is not complete: {reason}; see its error, then up again goes on")
+        else:
+            for key, value in {name: values}.items() if name else values.items():
+                pulumi.export(key, value)
+    if failed:
+        # The engine keeps the outputs of these, and deletes nothing that was not declared for them.
+        raise pulumi.RunError("\n".join(failed))
 
 
 pulumi.run(main)

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from backup import folder, host
-from stacks.settings import HostSettings, Settings, SettingsError
+from stacks.settings import HostSettings, SettingsError
+from stacks.sites import SiteSettings
 from status.stack import StatusError, read_settings
 
 _EXAMPLES = """examples:
@@ -41,10 +42,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _servers(settings: Settings) -> list[HostSettings]:
-    if settings.backup is None:
+def _servers(sites: list[SiteSettings]) -> list[tuple[HostSettings, int]]:
+    """Servers with backups, of all sites, and how old their newest may be, in hours."""
+    found = [
+        (host, site.settings.backup.max_age_hours)
+        for site in sites
+        for host in site.settings.hosts
+        if site.settings.backup and host.role == "server" and not host.gone
+    ]
+    if not found:
         raise StatusError("backup is not among the stack's settings: add backup: {}, then pulumi up")
-    return [found for found in settings.hosts if found.role == "server" and not found.gone]
+    return found
 
 
 def _fault(state: host.State, max_age_hours: int) -> str:
@@ -59,15 +67,15 @@ def _fault(state: host.State, max_age_hours: int) -> str:
     return "" if state.timer == "active" else f"its timer is {state.timer}: pulumi up, or start it"
 
 
-def _each(settings: Settings, options: argparse.Namespace) -> bool:
+def _each(sites: list[SiteSettings], options: argparse.Namespace) -> bool:
     """Asks all servers, one that does not answer as well; returns whether all is well."""
     well = True
-    for server in _servers(settings):
+    for server, max_age_hours in _servers(sites):
         try:
             state = host.state(server)
             if options.verb == "pull":
                 _pull(server, state, options)
-            fault = _fault(state, settings.backup.max_age_hours if settings.backup else 0)
+            fault = _fault(state, max_age_hours)
             newest = state.kept[-1].name if state.kept else "none"
         except StatusError as error:
             newest, fault = "not known", str(error)
@@ -85,8 +93,8 @@ def _pull(server: HostSettings, state: host.State, options: argparse.Namespace) 
     folder.prune(options.to, server.name, options.keep)
 
 
-def _restore(settings: Settings, options: argparse.Namespace) -> None:
-    found = {server.name: server for server in _servers(settings)}
+def _restore(sites: list[SiteSettings], options: argparse.Namespace) -> None:
+    found = {server.name: server for server, _ in _servers(sites)}
     if options.host not in found:
         raise StatusError(f"--host {options.host}: want a server of the stack: {', '.join(found)}")
     data, sha256 = folder.read(options.file)
@@ -104,10 +112,10 @@ def main() -> int:
     if options.verb == "pull" and options.keep < 1:
         parser.error("--keep: 1 at least")
     try:
-        settings = read_settings(options.stack)
+        sites = read_settings(options.stack)
         if options.verb != "restore":
-            return 0 if _each(settings, options) else 1
-        _restore(settings, options)
+            return 0 if _each(sites, options) else 1
+        _restore(sites, options)
     except (StatusError, SettingsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

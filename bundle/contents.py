@@ -14,7 +14,8 @@ from bundle.wheels import wheels
 from policies.config import load as load_policy
 from policies.trust import SignatureSettings
 from stacks.manifest import Entry, Manifest, load_manifest, wanted_artifacts
-from stacks.settings import PROJECT, Settings, SettingsError, parse
+from stacks.settings import PROJECT, Settings, SettingsError
+from stacks.sites import SiteSettings, parse_sites
 from toolchain.artifacts import sha256
 from toolchain.manifest import CACHE, REPO, Part, load, source_files
 from toolchain.release import download
@@ -57,8 +58,8 @@ class Contents:
         )
 
 
-def read_stack(stack: str) -> Settings:
-    """A stack's settings without the engine; a secret's value is not needed, nor asked for.
+def read_stack(stack: str) -> list[SiteSettings]:
+    """Settings of a stack's sites without the engine; a secret's value is not needed, nor asked for.
 
     Raises:
         BundleError: there is no such stack, or its settings are wrong.
@@ -70,7 +71,7 @@ def read_stack(stack: str) -> Settings:
     config = yaml.safe_load(file.read_text())["config"]
     values = {key.removeprefix(prefix): _shown(value) for key, value in config.items() if prefix in key}
     try:
-        return parse(values)
+        return parse_sites(values)
     except SettingsError as error:
         raise BundleError(f"--stack {stack}: its settings are wrong:\n{error}") from None
 
@@ -81,22 +82,38 @@ def _shown(value: Any) -> Any:
     return [_shown(item) for item in value] if isinstance(value, list) else value
 
 
-def collect(stack: str, progress: Callable[[str], None]) -> Contents:
+def _chosen(stack: str, site: str) -> list[Settings]:
+    """Settings of the sites that a bundle is for; they have one manifest."""
+    found = {each.name: each.settings for each in read_stack(stack)}
+    if site and site not in found:
+        named = ", ".join(filter(None, found)) or "it has none"
+        raise BundleError(f"--site {site}: want a site of stack {stack}: {named}")
+    chosen = [found[site]] if site else list(found.values())
+    manifests = sorted({settings.artifacts.manifest for settings in chosen})
+    if len(manifests) > 1:
+        raise BundleError(
+            f"--stack {stack}: its sites have manifests of their own ({', '.join(manifests)}): "
+            "make a bundle of each, by --site"
+        )
+    return chosen
+
+
+def collect(stack: str, progress: Callable[[str], None], site: str = "") -> Contents:
     """Finds the files of a stack's bundle; what lies on a mirror or index is fetched into the cache.
 
     Args:
         stack: the stack's name.
         progress: is told what is being done.
+        site: the one of its sites that the bundle is for; empty: all of them.
 
     Raises:
         BundleError: something is missing here; names each and what to do.
         Unavailable, BuildError: a mirror or the package index does not give it.
     """
-    settings = read_stack(stack)
-    entries, problems = load_manifest(
-        str(REPO / settings.artifacts.manifest), wanted_artifacts(settings), preview=False
-    )
-    named = list(_named_files(stack, settings))
+    chosen = _chosen(stack, site)
+    wanted = {name for settings in chosen for name in wanted_artifacts(settings)}
+    entries, problems = load_manifest(str(REPO / chosen[0].artifacts.manifest), wanted, preview=False)
+    named = list(dict.fromkeys(_named_files(stack, chosen)))
     absent = [file for file in named if not file.exists()]
     problems += [f"{file}: not there: run `make model`, or mend the path" for file in absent]
     if problems:
@@ -136,9 +153,9 @@ def _programs(parts: list[Part]) -> Iterator[tuple[str, Path]]:
             yield f"{folder}/{file.name}", file
 
 
-def _named_files(stack: str, settings: Settings) -> Iterator[Path]:
-    """Files besides artifacts that the stack's settings or its policies name."""
-    for service in settings.services:
+def _named_files(stack: str, sites: list[Settings]) -> Iterator[Path]:
+    """Files besides artifacts that the sites' settings or the stack's policies name."""
+    for service in (service for settings in sites for service in settings.services):
         if service.image_file:
             yield REPO / service.image_file
     trust = load_policy("signed-images", SignatureSettings, stack)

@@ -16,9 +16,11 @@ class AdmissionPoliciesArgs:
 
     Args:
         manifests: ValidatingAdmissionPolicies and bindings, as policies.admission.manifests() makes them.
+        prefix: what resources' names begin with, before the objects': a program may have several clusters.
     """
 
     manifests: Sequence[Mapping[str, Any]]
+    prefix: str = ""
 
 
 class AdmissionPolicies(pulumi.ComponentResource):
@@ -47,12 +49,12 @@ class AdmissionPolicies(pulumi.ComponentResource):
             child = pulumi.ResourceOptions(parent=self, deleted_with=deleted_with)
             if kind == "ValidatingAdmissionPolicy":
                 policies[metadata["name"]] = registration.ValidatingAdmissionPolicy(
-                    metadata["name"], metadata=metadata, spec=spec, opts=child
+                    f"{args.prefix}{metadata['name']}", metadata=metadata, spec=spec, opts=child
                 )
             elif kind == "ValidatingAdmissionPolicyBinding":
                 child.depends_on = [policies[spec["policyName"]]]
                 binding = registration.ValidatingAdmissionPolicyBinding(
-                    metadata["name"], metadata=metadata, spec=spec, opts=child
+                    f"{args.prefix}{metadata['name']}", metadata=metadata, spec=spec, opts=child
                 )
                 self.bindings.append(binding)
                 names.append(binding.spec.policy_name)

@@ -38,6 +38,7 @@ class InferenceServiceArgs:
         image: reference by digest.
         namespace: an existing namespace.
         deployment_name: the Deployment's name.
+        service_name: the Service's name, and that of what belongs to it; empty: the component's.
         runtime_class: RuntimeClass of the pods.
         replicas: pods; left to the autoscaler where there is one.
         port: TCP port of the server in the pod and of the Service.
@@ -62,6 +63,7 @@ class InferenceServiceArgs:
     namespace: pulumi.Input[str]
     deployment_name: str
     runtime_class: pulumi.Input[str]
+    service_name: str = ""
     replicas: int = 1
     port: int = 8080
     service_type: str = "LoadBalancer"
@@ -94,7 +96,11 @@ class InferenceService(pulumi.ComponentResource):
         super().__init__("edge:inference:InferenceService", name, None, opts)
         self._name = name
         self._args = args
-        self._selector = {"app.kubernetes.io/name": name, "app.kubernetes.io/instance": args.deployment_name}
+        self._service = args.service_name or name
+        self._selector = {
+            "app.kubernetes.io/name": self._service,
+            "app.kubernetes.io/instance": args.deployment_name,
+        }
         self._labels = self._selector | {
             "app.kubernetes.io/component": "inference",
             "app.kubernetes.io/managed-by": "pulumi",
@@ -105,14 +111,17 @@ class InferenceService(pulumi.ComponentResource):
             parent=self, depends_on=list(args.after), deleted_with=deleted_with
         )
         account = k8s.core.v1.ServiceAccount(
-            name, metadata=self._metadata(name), automount_service_account_token=False, opts=self._opts
+            name,
+            metadata=self._metadata(self._service),
+            automount_service_account_token=False,
+            opts=self._opts,
         )
         self._guards()
         options = pulumi.ResourceOptions(custom_timeouts=pulumi.CustomTimeouts("5m", "5m", "3m"))
         deployment = k8s.apps.v1.Deployment(
             name,
             metadata=self._metadata(args.deployment_name),
-            spec=self._deployment_spec(known_name(name, account)),
+            spec=self._deployment_spec(known_name(self._service, account)),
             opts=pulumi.ResourceOptions.merge(self._opts, options),
         )
         scaled = self._scale(deployment)
@@ -201,7 +210,7 @@ class InferenceService(pulumi.ComponentResource):
         args = self._args
         k8s.networking.v1.NetworkPolicy(
             self._name,
-            metadata=self._metadata(self._name),
+            metadata=self._metadata(self._service),
             spec={
                 "pod_selector": {"match_labels": self._selector},
                 "policy_types": ["Ingress"],
@@ -212,7 +221,7 @@ class InferenceService(pulumi.ComponentResource):
         if (args.autoscaling.min_replicas if args.autoscaling else args.replicas) >= 2:
             k8s.policy.v1.PodDisruptionBudget(
                 self._name,
-                metadata=self._metadata(self._name),
+                metadata=self._metadata(self._service),
                 spec={"max_unavailable": 1, "selector": {"match_labels": self._selector}},
                 opts=self._opts,
             )
@@ -249,7 +258,7 @@ class InferenceService(pulumi.ComponentResource):
         target = {"api_version": "apps/v1", "kind": "Deployment", "name": name}
         return k8s.autoscaling.v2.HorizontalPodAutoscaler(
             self._name,
-            metadata=self._metadata(self._name),
+            metadata=self._metadata(self._service),
             spec={
                 "scale_target_ref": target,
                 "min_replicas": wanted.min_replicas,
@@ -264,7 +273,7 @@ class InferenceService(pulumi.ComponentResource):
         local = args.external_traffic_policy == "Local"
         service = k8s.core.v1.Service(
             self._name,
-            metadata=self._metadata(self._name),
+            metadata=self._metadata(self._service),
             spec={
                 "type": args.service_type,
                 "external_traffic_policy": "Local" if local else None,

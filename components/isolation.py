@@ -21,9 +21,11 @@ class NamespaceIsolationArgs:
     Args:
         namespace: of the services: nothing goes in or out of its pods but DNS and what a NetworkPolicy of
             the service itself lets in.
+        prefix: what resources' names begin with: a program may have several clusters.
     """
 
     namespace: pulumi.Input[str]
+    prefix: str = ""
 
 
 class NamespaceIsolation(pulumi.ComponentResource):
@@ -37,12 +39,13 @@ class NamespaceIsolation(pulumi.ComponentResource):
         self, name: str, args: NamespaceIsolationArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         super().__init__("edge:isolation:NamespaceIsolation", name, None, opts)
+        self._prefix = args.prefix
         self._opts = pulumi.ResourceOptions(parent=self, deleted_with=opts.deleted_with if opts else None)
         for namespace in _BUILT_IN:
             own = {"namespace_selector": {"match_labels": {_NAME: namespace}}}
             self._policy("intra-namespace", namespace, {}, [{"from": [own]}])
             k8s.core.v1.ServiceAccountPatch(
-                f"{namespace}-default",
+                f"{args.prefix}{namespace}-default",
                 metadata={"name": "default", "namespace": namespace},
                 automount_service_account_token=False,
                 opts=self._opts,
@@ -73,7 +76,7 @@ class NamespaceIsolation(pulumi.ComponentResource):
         if egress is not None:
             spec |= {"policy_types": ["Ingress", "Egress"], "egress": egress}
         k8s.networking.v1.NetworkPolicy(
-            f"{place}-{name}",
+            f"{self._prefix}{place}-{name}",
             metadata={
                 "name": name,
                 "namespace": namespace,

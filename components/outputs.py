@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import Generator, Sequence
+from typing import Any, Generic, TypeVar
 
 import pulumi
 
@@ -19,7 +19,7 @@ def known_name(name: str, resource: pulumi.Resource) -> pulumi.Output[str]:
         name: the name.
         resource: what bears it; a resource that uses the name depends on this one.
     """
-    return pulumi.Output({resource}, _given(name), _given(True))
+    return pulumi.Output({resource}, _Given(name), _Given(True))
 
 
 def known_after(value: T, outputs: Sequence[pulumi.Output[Any]]) -> pulumi.Output[T]:
@@ -35,8 +35,15 @@ def known_after(value: T, outputs: Sequence[pulumi.Output[Any]]) -> pulumi.Outpu
             await output.future()
         return value
 
-    return pulumi.Output(set(), wait(), _given(True))
+    return pulumi.Output(set(), wait(), _Given(True))
 
 
-async def _given(value: T) -> T:
-    return value
+class _Given(Generic[T]):
+    """A value to await; a coroutine would complain where something fails before it is awaited."""
+
+    def __init__(self, value: T) -> None:
+        self._value = value
+
+    def __await__(self) -> Generator[None, None, T]:
+        yield from ()
+        return self._value

@@ -21,8 +21,8 @@ class AvailabilitySettings(Settings):
 
 
 @dataclass
-class _Stack:
-    """What the resources of a stack say together: replicas are stated in three kinds of them."""
+class _Cluster:
+    """What the objects of a cluster say together: replicas are stated in three kinds of them."""
 
     workloads: dict[Key, Resource] = field(default_factory=dict)
     stated: dict[Key, Any] = field(default_factory=dict)
@@ -120,13 +120,18 @@ def check(
               containers: [{name: app, image: edge.local/app}]
         ```
     """
-    stack = _Stack()
+    clusters: dict[str, _Cluster] = {}
     for resource in resources:
-        stack.add(resource)
-    for resource in stack.nameless:
+        clusters.setdefault(resource.provider, _Cluster()).add(resource)
+    for cluster in clusters.values():
+        yield from _check(cluster, settings)
+
+
+def _check(cluster: _Cluster, settings: AvailabilitySettings) -> Iterator[tuple[Resource, Finding]]:
+    for resource in cluster.nameless:
         yield resource, not_yet_known("metadata")
-    for key, resource in stack.workloads.items():
-        replicas = stack.replicas(key)
+    for key, resource in cluster.workloads.items():
+        replicas = cluster.replicas(key)
         if isinstance(replicas, Unknown):
             yield resource, not_yet_known("spec.replicas")
         elif not isinstance(replicas, int | float) or replicas < settings.minReplicas:
@@ -135,7 +140,7 @@ def check(
                 resource,
                 Finding("spec.replicas", f"is {replicas}: the loss of one pod ends the service", fix),
             )
-        covered = stack.has_budget(key[0], _labels(resource))
+        covered = cluster.has_budget(key[0], _labels(resource))
         if covered is None:
             yield resource, not_yet_known("PodDisruptionBudget")
         elif not covered:

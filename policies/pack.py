@@ -61,7 +61,14 @@ def _validate_stack(
 ) -> None:
     settings = _settings(rule, args.get_config())
     resources = [
-        Resource(each.resource_type, plain(each.props), each.name, each.urn) for each in args.resources
+        Resource(
+            each.resource_type,
+            plain(each.props),
+            each.name,
+            each.urn,
+            provider=each.provider.urn if each.provider else "",
+        )
+        for each in args.resources
     ]
     today = exceptions.today()
     _report(

@@ -26,6 +26,7 @@ class Resource:
         name: its name in the program, or the object's name where there is no program.
         urn: Pulumi's name of it, where there is one.
         source: file and line, where it was read from a file.
+        provider: what makes it, by Pulumi's name: a stack may have several clusters.
     """
 
     type: str
@@ -33,6 +34,7 @@ class Resource:
     name: str = ""
     urn: str = ""
     source: str = ""
+    provider: str = ""
 
     @property
     def is_kubernetes(self) -> bool:

@@ -12,8 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from policies.cosign import verify_blob
 from stacks.settings import ArtifactSettings, HostSettings, Settings, SettingsError
 
-SETTING = "edge-inference:artifacts.manifest"
-KEY_SETTING = "edge-inference:artifacts.publicKey"
+SETTING = "edge-inference:artifacts"
 SIGNATURE = ".sigstore.json"
 """A manifest's signature lies beside it, under its name with this behind."""
 SIGNED_STACKS = ("staging", "prod")
@@ -74,12 +73,13 @@ def wanted_artifacts(settings: Settings) -> set[str]:
     return {name for host in settings.hosts for name in host_artifacts(settings, host)}
 
 
-def check_signature(settings: ArtifactSettings, stack: str) -> None:
+def check_signature(settings: ArtifactSettings, stack: str, setting: str = SETTING) -> None:
     """Compares the manifest with its signature, where the settings or the stack's name ask for it.
 
     Args:
         settings: manifest and key.
         stack: the stack's name.
+        setting: what messages call these settings.
 
     Raises:
         UnsignedError: key or signature is not there.
@@ -88,14 +88,14 @@ def check_signature(settings: ArtifactSettings, stack: str) -> None:
     if settings.public_key is None:
         if stack in SIGNED_STACKS:
             raise UnsignedError(
-                f"{KEY_SETTING}: missing: stack {stack} takes signed manifests only: "
+                f"{setting}.publicKey: missing: stack {stack} takes signed manifests only: "
                 "name the public key of who makes its bundles"
             )
         return
-    verify_manifest(Path(settings.manifest), Path(settings.public_key).expanduser())
+    verify_manifest(Path(settings.manifest), Path(settings.public_key).expanduser(), setting)
 
 
-def verify_manifest(manifest: Path, key: Path) -> None:
+def verify_manifest(manifest: Path, key: Path, setting: str = SETTING) -> None:
     """Compares a manifest with its signature by cosign, with no network.
 
     Raises:
@@ -103,26 +103,34 @@ def verify_manifest(manifest: Path, key: Path) -> None:
     """
     signature = manifest.with_name(manifest.name + SIGNATURE)
     if not key.is_file():
-        raise UnsignedError(f"{KEY_SETTING}: no file {key}: put the public key of who makes bundles there")
+        raise UnsignedError(
+            f"{setting}.publicKey: no file {key}: put the public key of who makes bundles there"
+        )
     if not signature.is_file():
         raise UnsignedError(
-            f"{SETTING}: no signature {signature}: carry it along with the manifest, or make the bundle again"
+            f"{setting}.manifest: no signature {signature}: carry it along with the manifest, or make the "
+            "bundle again"
         )
     answer = verify_blob(manifest, signature, key, _VERIFY_SECONDS)
     if answer.verdict == "broken":
         raise SettingsError(
-            f"{SETTING}: the signature {signature} could not be compared ({answer.reason}): "
+            f"{setting}.manifest: the signature {signature} could not be compared ({answer.reason}): "
             "carry the bundle again; the program cosign must be on PATH, a bundle has it in bin"
         )
     if answer.verdict != "good":
         raise SettingsError(
-            f"{SETTING}: {manifest} is not what the owner of {key} signed ({answer.reason}): carry the "
-            f"bundle again, or mend {KEY_SETTING} if another key signed it"
+            f"{setting}.manifest: {manifest} is not what the owner of {key} signed ({answer.reason}): "
+            f"carry the bundle again, or mend {setting}.publicKey if another key signed it"
         )
 
 
 def load_manifest(
-    path: str, wanted: set[str], *, preview: bool, architecture: str | None = None
+    path: str,
+    wanted: set[str],
+    *,
+    preview: bool,
+    architecture: str | None = None,
+    setting: str = SETTING,
 ) -> tuple[dict[str, Entry], list[str]]:
     """Reads the manifest and compares local files with their sums.
 
@@ -131,25 +139,29 @@ def load_manifest(
         wanted: names the stack uses; others are not looked at.
         preview: sums that are not known yet are let through.
         architecture: processors of the hosts; a manifest that says another is refused. None: any.
+        setting: what messages call the settings of artifacts.
 
     Returns:
         The wanted entries with local sources as paths from the project, and one line per problem.
     """
     file = Path(path)
     if not file.is_file():
-        return {}, [f"{SETTING}: no file {path}: build or fetch the artifacts, or name another manifest"]
+        return {}, [
+            f"{setting}.manifest: no file {path}: build or fetch the artifacts, or name another manifest"
+        ]
     try:
         manifest = Manifest.model_validate(json.loads(file.read_text()))
     except (ValidationError, ValueError) as error:
-        return {}, [f"{SETTING}: {path} is not a manifest: {error}"]
+        return {}, [f"{setting}.manifest: {path} is not a manifest: {error}"]
     entries = manifest.artifacts
     problems = [
-        f"{SETTING}: {path} has no artifact {name}: add it" for name in sorted(wanted - entries.keys())
+        f"{setting}.manifest: {path} has no artifact {name}: add it"
+        for name in sorted(wanted - entries.keys())
     ]
     if architecture and manifest.architecture not in (None, architecture):
         problems.append(
-            f"{SETTING}: {path} is for {manifest.architecture}, the hosts are {architecture}: carry the "
-            "bundle for these, or mend edge-inference:artifacts.architecture"
+            f"{setting}.manifest: {path} is for {manifest.architecture}, the hosts are {architecture}: "
+            f"carry the bundle for these, or mend {setting}.architecture"
         )
     found: dict[str, Entry] = {}
     for name in sorted(wanted & entries.keys()):
@@ -158,7 +170,7 @@ def load_manifest(
             entry = entry.model_copy(update={"source": str(file.parent / entry.source)})
         problem = _problem(entry, preview=preview)
         if problem:
-            problems.append(f"{SETTING}: {path}: artifact {name}: {problem}")
+            problems.append(f"{setting}.manifest: {path}: artifact {name}: {problem}")
         # A preview needs some sum to name the file by; `up` never gets here without the real one.
         found[name] = entry if entry.sha256 else entry.model_copy(update={"sha256": "0" * 64})
     return found, problems

@@ -1,14 +1,13 @@
-"""The settings of a stack: `edge-inference:…` in stacks/Pulumi.<stack>.yaml, checked before anything runs.
+"""The settings of a site: `edge-inference:…` in stacks/Pulumi.<stack>.yaml, checked before anything runs.
 
-`python -m stacks.settings > stacks/settings.schema.json` writes the schema that editors use.
+A stack is one site, or has several (stacks/sites.py).
 """
 
 from __future__ import annotations
 
-import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeAlias
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -19,6 +18,8 @@ from stacks.service import ServiceSettings
 from stacks.ssh import HOST_KEY, LoginSettings, ProxySettings
 
 PROJECT = "edge-inference"
+Location: TypeAlias = tuple[str | int, ...]
+"""Keys and indices that lead to a setting."""
 
 
 class SettingsError(Exception):
@@ -209,7 +210,7 @@ def _or_path(schema: dict[str, Any]) -> None:
 
 
 class Settings(Model):
-    """All settings of a stack."""
+    """All settings of a site."""
 
     artifacts: ArtifactSettings = Field(description="Where the files come from.")
     hosts: list[HostSettings] = Field(
@@ -286,46 +287,59 @@ class Settings(Model):
         return self
 
 
-def parse(values: dict[str, Any]) -> Settings:
+def setting_path(location: Location) -> str:
+    """A setting as messages name it: `hosts[0].address`; empty for no location."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return text.removeprefix(".")
+
+
+def parse(values: dict[str, Any], place: Callable[[Location], str] = setting_path) -> Settings:
     """Checks settings given as plain values (the keys without `edge-inference:`), hosts read from their file.
+
+    Args:
+        values: the settings.
+        place: how a setting is named; a site of several has its settings elsewhere.
 
     Raises:
         SettingsError: names each wrong setting, what was found and what to do.
     """
     if isinstance(values.get("hosts"), str):
-        values = values | {"hosts": _hosts_file(values["hosts"])}
+        values = values | {"hosts": read_yaml(values["hosts"], place(("hosts",)))}
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        lines = [_line(problem) for problem in error.errors()]
+        lines = [_line(problem, place(problem["loc"])) for problem in error.errors()]
         raise SettingsError("\n".join(lines)) from None
 
 
-def _hosts_file(path: str) -> Any:
+def read_yaml(path: str, setting: str) -> Any:
+    """What is in a YAML or JSON file that a setting names.
+
+    Raises:
+        SettingsError: it can't be read, or is not YAML.
+    """
     try:
-        return yaml.safe_load(read_file(path, "hosts"))
+        return yaml.safe_load(read_file(path, setting))
     except yaml.YAMLError as error:
-        raise SettingsError(f"{PROJECT}:hosts: {path} is not YAML: {error}: mend it") from None
+        raise SettingsError(f"{PROJECT}:{setting}: {path} is not YAML: {error}: mend it") from None
 
 
-def _line(problem: Any) -> str:
-    path = PROJECT + ":"
-    for part in problem["loc"]:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path[-1] != ":" else str(part)
+def _line(problem: Any, path: str) -> str:
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return f"{PROJECT}:{path}: {message}" if path else f"{PROJECT}: {message}"
+    path = f"{PROJECT}:{path}"
     if problem["type"] == "missing":
         return f"{path}: missing: add it; {_description(problem['loc'])}"
     if problem["type"] == "extra_forbidden":
         return f"{path}: unknown setting: remove it or mend its spelling"
-    if problem["type"] == "value_error":
-        return f"{path}: {message}" if problem["loc"] else f"{PROJECT}: {message}"
     found = repr(problem["input"])
     if "PRIVATE KEY" in found:
         found = "something with a private key in it"
     return f"{path}: found {found}: {message}; {_description(problem['loc'])}"
 
 
-def _description(location: tuple[str | int, ...]) -> str:
+def _description(location: Location) -> str:
     model: Any = Settings
     text = ""
     for part in location:
@@ -354,8 +368,3 @@ def read_file(path: str, setting: str) -> str:
         raise SettingsError(
             f"{PROJECT}:{setting}: {path}: {error.strerror}: mend the path or make the file"
         ) from None
-
-
-if __name__ == "__main__":
-    json.dump(Settings.model_json_schema(), sys.stdout, indent=2, sort_keys=True)
-    sys.stdout.write("\n")

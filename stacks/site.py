@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,15 +43,15 @@ from stacks.settings import (
     HostSettings,
     Settings,
     SettingsError,
-    parse,
     read_file,
 )
+from stacks.sites import SiteSettings, parse_sites
 from stacks.ssh import LoginSettings
 
 
 @dataclass(frozen=True)
 class Site:
-    """A stack's settings with the files they name read."""
+    """A site's settings with the files they name read; its name is empty where the stack has no `sites`."""
 
     settings: Settings
     artifacts: dict[str, Entry]
@@ -58,6 +59,19 @@ class Site:
     images: dict[str, str]
     memory: dict[str, str]
     admission: list[dict[str, Any]]
+    name: str = ""
+
+    def unique(self, name: str) -> str:
+        """Name of a resource that each site has; no name in it has a dot."""
+        return f"{self.name}.{name}" if self.name else name
+
+    def unique_artifact(self, name: str) -> str:
+        """Name of an artifact's resource: the same for all sites that have the same file."""
+        if not self.name:
+            return name
+        entry = self.artifacts[name]
+        stated = f"{entry.version} {entry.source} {entry.sha256}"
+        return f"{name}@{hashlib.sha256(stated.encode()).hexdigest()[:12]}"
 
     def files(self, host: HostSettings) -> list[str]:
         """Names of the artifacts that the host gets."""
@@ -133,24 +147,42 @@ class Site:
         )
 
 
-def load_site() -> Site:
-    """Reads and checks the stack's config and files.
+def load_sites() -> list[Site]:
+    """Reads and checks the stack's config and files; a stack without `sites` is one site.
 
     Raises:
         SettingsError: one line per problem, before any resource is declared.
     """
-    settings = parse(_config_values())
-    artifacts, problems = _artifacts(settings)
-    problems += _undone(settings)
+    found = parse_sites(_config_values())
+    sites, problems = [], []
+    read: dict[Any, tuple[dict[str, Entry], list[str]]] = {}
+    for each in found:
+        # Sites mostly have the same files, and their sums are looked at once.
+        key = (each.settings.artifacts, each.place("artifacts"), frozenset(wanted_artifacts(each.settings)))
+        if key not in read:
+            read[key] = _artifacts(each)
+        artifacts, wrong = read[key]
+        site, more = _load(each, artifacts)
+        sites.append(site)
+        problems += [*wrong, *more]
+    if problems:
+        raise SettingsError("\n".join(dict.fromkeys(problems)))
+    return sites
+
+
+def _load(found: SiteSettings, artifacts: dict[str, Entry]) -> tuple[Site, list[str]]:
+    """A site, and what is wrong with the files it names."""
+    settings = found.settings
+    problems = _undone(found)
     hosts, images, memory = {}, {}, {}
     for index, host in enumerate(settings.hosts):
         try:
-            hosts[host.name] = _host_args(host, f"hosts[{index}]", settings, artifacts)
+            hosts[host.name] = _host_args(host, found.place("hosts", index), settings, artifacts)
         except SettingsError as error:
             problems.append(str(error))
     for index, service in enumerate(settings.services):
         try:
-            images[service.name], need = _image(service, f"services[{index}]")
+            images[service.name], need = _image(service, found.place("services", index))
             if need:
                 memory[service.name] = need
         except SettingsError as error:
@@ -158,10 +190,9 @@ def load_site() -> Site:
     try:
         admission = _admission(settings)
     except ConfigError as error:
+        admission = []
         problems.append(str(error))
-    if problems:
-        raise SettingsError("\n".join(problems))
-    return Site(settings, artifacts, hosts, images, memory, admission)
+    return Site(settings, artifacts, hosts, images, memory, admission, found.name), problems
 
 
 def autoscaling(service: ServiceSettings) -> Autoscaling | None:
@@ -170,11 +201,12 @@ def autoscaling(service: ServiceSettings) -> Autoscaling | None:
     return Autoscaling(scale.min_replicas, scale.max_replicas, scale.cpu_percent) if scale else None
 
 
-def _artifacts(settings: Settings) -> tuple[dict[str, Entry], list[str]]:
-    """The stack's artifacts and what is wrong with them; nothing is read of a manifest that is not signed."""
+def _artifacts(found: SiteSettings) -> tuple[dict[str, Entry], list[str]]:
+    """A site's artifacts and what is wrong with them; nothing is read of a manifest that is not signed."""
     preview = pulumi.runtime.is_dry_run()
+    settings, setting = found.settings.artifacts, f"{PROJECT}:{found.place('artifacts')}"
     try:
-        check_signature(settings.artifacts, pulumi.get_stack())
+        check_signature(settings, pulumi.get_stack(), setting)
     except UnsignedError as error:
         if not preview:
             return {}, [str(error)]
@@ -182,20 +214,22 @@ def _artifacts(settings: Settings) -> tuple[dict[str, Entry], list[str]]:
     except SettingsError as error:
         return {}, [str(error)]
     return load_manifest(
-        settings.artifacts.manifest,
-        wanted_artifacts(settings),
+        settings.manifest,
+        wanted_artifacts(found.settings),
         preview=preview,
-        architecture=settings.artifacts.architecture,
+        architecture=settings.architecture,
+        setting=setting,
     )
 
 
-def _undone(settings: Settings) -> list[str]:
-    """Flags of the stack that the profile hardened does not go with."""
-    cluster = settings.cluster
+def _undone(found: SiteSettings) -> list[str]:
+    """Flags of a site that the profile hardened does not go with."""
+    cluster = found.settings.cluster
     if cluster.profile != "hardened":
         return []
     return [
-        f"{PROJECT}:cluster.{name}.{key}: found {problem}: take it out, or set cluster.profile: standard"
+        f"{PROJECT}:{found.place('cluster', name, key)}: found {problem}: take it out, or set "
+        "cluster.profile: standard"
         for name, flags in (("serverFlags", cluster.server_flags), ("flags", cluster.flags))
         for key, problem in contradictions(flags)
     ]

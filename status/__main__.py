@@ -14,7 +14,7 @@ from urllib3.exceptions import HTTPError
 from stacks.settings import SettingsError
 from status.cluster import Pod, nodes, pods
 from status.runtime import Process, processes
-from status.stack import Stack, StatusError, read_stack
+from status.stack import Site, StatusError, read_stack
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -28,23 +28,25 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
     console.print(view)
 
 
-def _host_processes(stack: Stack, found: Sequence[Pod]) -> dict[str, Process]:
+def _host_processes(site: Site, found: Sequence[Pod]) -> dict[str, Process]:
     running: dict[str, Process] = {}
-    for host in stack.settings.hosts:
+    for host in site.settings.hosts:
         containers = [pod.container for pod in found if pod.node == host.name and pod.container]
         if containers and not host.gone:
             running |= processes(host, containers)
     return running
 
 
-def show(stack: Stack) -> bool:
-    """Prints nodes, pods and processes.
+def show(site: Site) -> bool:
+    """Prints a site's nodes, pods and processes.
 
     Returns:
         Whether all nodes and pods are ready and WasmEdge runs every pod.
     """
-    listed, found = nodes(stack), pods(stack)
-    running = _host_processes(stack, found)
+    listed, found = nodes(site), pods(site)
+    running = _host_processes(site, found)
+    if site.name:
+        console.print(f"site {site.name}")
     _table(
         "nodes",
         ["node", "ready", "kubelet", "containerRuntimeVersion"],
@@ -63,7 +65,7 @@ def show(stack: Stack) -> bool:
             )
     for version in sorted({process.version for process in running.values()}):
         console.print(f"on the hosts: {version}")
-    for name, url in stack.endpoints.items():
+    for name, url in site.endpoints.items():
         console.print(f"{name}: {url}")
     by_wasmedge = all(pod.container in running and running[pod.container].library for pod in found)
     return all(node.ready for node in listed) and all(pod.ready for pod in found) and by_wasmedge
@@ -79,7 +81,7 @@ def main() -> int:
     parser.add_argument("--stack", default="local", help="the stack (default: local)")
     options = parser.parse_args()
     try:
-        return 0 if show(read_stack(options.stack)) else 1
+        return 0 if all([show(site) for site in read_stack(options.stack)]) else 1
     except (StatusError, SettingsError) as error:
         console.print(f"error: {error}")
     except (ApiException, HTTPError) as error:

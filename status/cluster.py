@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import yaml
 from kubernetes import client, config
 
-from status.stack import Stack
+from status.stack import Site
 
 _TIMEOUT = (5, 10)  # seconds to connect, seconds to read
 
@@ -39,24 +39,24 @@ class Pod:
     start_seconds: float | None
 
 
-def _api(stack: Stack) -> client.CoreV1Api:
-    return client.CoreV1Api(config.new_client_from_config_dict(yaml.safe_load(stack.kubeconfig)))
+def _api(site: Site) -> client.CoreV1Api:
+    return client.CoreV1Api(config.new_client_from_config_dict(yaml.safe_load(site.kubeconfig)))
 
 
-def nodes(stack: Stack) -> list[Node]:
+def nodes(site: Site) -> list[Node]:
     """All nodes, by name."""
     found = []
-    for item in _api(stack).list_node(_request_timeout=_TIMEOUT).items:
+    for item in _api(site).list_node(_request_timeout=_TIMEOUT).items:
         ready = any(c.type == "Ready" and c.status == "True" for c in item.status.conditions)
         info = item.status.node_info
         found.append(Node(item.metadata.name, ready, info.kubelet_version, info.container_runtime_version))
     return sorted(found, key=lambda node: node.name)
 
 
-def pods(stack: Stack) -> list[Pod]:
+def pods(site: Site) -> list[Pod]:
     """The pods that serve models, by name."""
-    listed = _api(stack).list_namespaced_pod(
-        stack.settings.namespace,
+    listed = _api(site).list_namespaced_pod(
+        site.settings.namespace,
         label_selector="app.kubernetes.io/component=inference",
         _request_timeout=_TIMEOUT,
     )

@@ -7,7 +7,8 @@ import subprocess
 from dataclasses import dataclass
 from typing import Any
 
-from stacks.settings import PROJECT, Settings, parse
+from stacks.settings import PROJECT, Settings
+from stacks.sites import SiteSettings, parse_sites
 
 
 class StatusError(Exception):
@@ -15,21 +16,23 @@ class StatusError(Exception):
 
 
 @dataclass(frozen=True)
-class Stack:
-    """A stack that is up.
+class Site:
+    """A site that is up.
 
     Args:
+        name: empty for the one site of a stack without `sites`.
         settings: its checked settings.
         kubeconfig: the admin's kubeconfig, a secret: never printed.
         endpoints: service name to URL.
     """
 
+    name: str
     settings: Settings
     kubeconfig: str
     endpoints: dict[str, str]
 
 
-def read_stack(name: str) -> Stack:
+def read_stack(name: str) -> list[Site]:
     """Reads the settings and outputs of a stack of the project in the working folder.
 
     Raises:
@@ -37,12 +40,17 @@ def read_stack(name: str) -> Stack:
         SettingsError: its settings are wrong.
     """
     outputs = _pulumi("stack", "output", "--json", "--show-secrets", "--stack", name)
-    if "kubeconfig" not in outputs:
-        raise StatusError(f"stack {name} is not up: run `pulumi up --stack {name}` first")
-    return Stack(read_settings(name), outputs["kubeconfig"], outputs.get("endpoints", {}))
+    sites = []
+    for site in read_settings(name):
+        shown = outputs.get(site.name, {}) if site.name else outputs
+        if "kubeconfig" not in shown:
+            what = f"site {site.name} of stack {name}" if site.name else f"stack {name}"
+            raise StatusError(f"{what} is not up: run `pulumi up --stack {name}` first")
+        sites.append(Site(site.name, site.settings, shown["kubeconfig"], shown.get("endpoints", {})))
+    return sites
 
 
-def read_settings(name: str) -> Settings:
+def read_settings(name: str) -> list[SiteSettings]:
     """Reads the settings of a stack of the project in the working folder, whether it is up or not.
 
     Raises:
@@ -56,7 +64,7 @@ def read_settings(name: str) -> Settings:
         for key, item in config.items()
         if key.startswith(prefix)
     }
-    return parse(values)
+    return parse_sites(values)
 
 
 def _pulumi(*arguments: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stacks.sites import parse_sites
 from tests.integration.local_site import CHECKOUT, LocalSite
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="taking the network away needs root")
@@ -46,9 +47,34 @@ def test_each_topology_previews(tmp_path: Path, name: str) -> None:
     command = ["pulumi", "preview", "--stack", name, "--non-interactive", "--policy-pack", "policies"]
     done = site.run(*OFFLINE, *command)
     assert done.returncode == 0, done.stdout + done.stderr
-    hosts = yaml.safe_load((CHECKOUT / f"examples/topologies/{name}.yaml").read_text())["config"]
-    for host in hosts["edge-inference:hosts"]:
-        assert f"{host['name']}-k3s" in done.stdout
+    config = yaml.safe_load((CHECKOUT / f"examples/topologies/{name}.yaml").read_text())["config"]
+    sites = parse_sites({key.removeprefix("edge-inference:"): value for key, value in config.items()})
+    for host in (host for site in sites for host in site.settings.hosts):
+        assert f"{host.name}-k3s" in done.stdout
+
+
+def test_sites_may_have_all_there_is(tmp_path: Path) -> None:
+    """No resource of one site has the name of another's, and a third site takes none of their names."""
+    site = LocalSite(tmp_path, "none", "10.218.0")
+    site.make_project()
+    file = site.project / "config/Pulumi.test.yaml"
+    config = yaml.safe_load((CHECKOUT / "examples/topologies/several-sites.yaml").read_text())["config"]
+    image = f"edge.local/x@sha256:{'0' * 64}"
+    exporter = {"enabled": True, "image": image}
+    config |= {
+        "edge-inference:cluster": {"profile": "hardened", "datastore": "etcd"},
+        "edge-inference:backup": {},
+        "edge-inference:nvidia": {"enabled": True, "devicePluginImage": image, "dcgmExporter": exporter},
+    }
+    config["edge-inference:services"][0] |= {"autoscaling": {"minReplicas": 2, "maxReplicas": 3}}
+    for stated in config["edge-inference:sites"].values():
+        stated["hosts"][0]["gpu"] = True
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"config": config}))
+    done = site.run(*OFFLINE, "pulumi", "preview", "--stack", "test", "--non-interactive")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("cluster", "nvidia", "dcgm-exporter", "isolation", "admission", "ai-inference"):
+        for each in ("north", "south"):
+            assert f"{each}.{name} create" in done.stdout
 
 
 def test_update_without_keys_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -265,6 +266,15 @@ def test_availability(stack: list[Resource], texts: list[str]) -> None:
     findings = [finding.text() for finding in found(availability.RULE, *stack)]
     assert len(findings) == len(texts)
     assert all(text in finding for text, finding in zip(texts, findings, strict=True))
+
+
+def test_each_cluster_has_budgets_of_its_own() -> None:
+    """Two clusters in one stack, with objects of the same names: one's budget does not cover the other."""
+    north = [replace(each, provider="north") for each in _stack({"replicas": 2}, BUDGET)]
+    south = [replace(each, provider="south", name="b") for each in _stack({"replicas": 2})]
+    findings = list(availability.RULE.check([*north, *south], availability.AvailabilitySettings()))
+    assert [resource.name for resource, _ in findings] == ["b"]
+    assert "are in no PodDisruptionBudget" in findings[0][1].text()
 
 
 HOST_KEY, SECRET, ARTIFACT, K3S = hosts.RULES

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from stacks.settings import PROJECT, SettingsError, parse
+from stacks.settings import PROJECT, SettingsError
+from stacks.sites import parse_sites
 
 STACKS = Path(__file__).parents[2] / "stacks"
 Where = tuple[str | int, ...]
@@ -20,7 +21,24 @@ FREE = ("env", "labels", "taints", "serverFlags", "flags")
 """Mappings whose keys are the user's own."""
 
 
+def _sites() -> dict[str, Any]:
+    """The stack local as two sites, of which one has its own services and the other shares them."""
+    shared = _config("local")
+    (north, south), services = shared.pop("hosts"), shared["services"]
+    both = {"namespace": "serving", "cluster": {"waitSeconds": 60}}
+    return {
+        **shared,
+        **both,
+        "sites": {
+            "north": {"hosts": [north | {"role": "server"}], "cluster": {"datastore": "etcd"}},
+            "south": {"hosts": [south | {"role": "server"}], "services": services, "artifacts": {}},
+        },
+    }
+
+
 def _config(name: str) -> dict[str, Any]:
+    if name == "sites":
+        return _sites()
     stated = yaml.safe_load((STACKS / f"Pulumi.{name}.yaml").read_text())["config"]
     return {key.removeprefix(f"{PROJECT}:"): value for key, value in stated.items()}
 
@@ -54,7 +72,7 @@ def _changed(config: dict[str, Any], at: Where, value: Any) -> dict[str, Any]:
 
 def _cases() -> Iterator[tuple[dict[str, Any], str]]:
     """A config with one thing wrong, and the path that the message has to name."""
-    for name in ("local", "prod"):
+    for name in ("local", "prod", "sites"):
         config = _config(name)
         for at, value in _places(config):
             is_free = any(part in FREE for part in at[:-1])
@@ -82,5 +100,5 @@ def test_there_are_hundreds() -> None:
 @pytest.mark.parametrize(("config", "path"), CASES, ids=[f"{n}-{path}" for n, (_, path) in enumerate(CASES)])
 def test_each_is_refused_by_its_path(config: dict[str, Any], path: str) -> None:
     with pytest.raises(SettingsError) as raised:
-        parse(config)
+        parse_sites(config)
     assert path in str(raised.value)

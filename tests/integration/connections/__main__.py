@@ -3,9 +3,9 @@
 import pulumi
 
 import components as edge
-from stacks.site import load_site
+from stacks.site import load_sites
 
-site = load_site()
+(site,) = load_sites()
 entry = site.artifacts["k3s-install"]
 artifact = edge.Artifact("file", edge.ArtifactArgs("file", entry.source, str(entry.sha256)))
 before: list[edge.StagedArtifacts] = []
