@@ -19,6 +19,13 @@ rotate_token() {
         fail "the cluster's token could not be changed, see above; nothing was: up again tries it again"
     fi
     rm -f "$ask"
+    if on_etcd; then
+        # A server reads its own copy of etcd before it joins the others, and that may lack the last entry that was written
+        # just before: K3s' own command waits a second. Where it lacks it all the same, K3s ends, because its file is newer
+        # than the datastore: its remedy is to remove the file, which comes back from there and gets the token.
+        sleep 5
+        rm -f /var/lib/rancher/k3s/server/cred/passwd
+    fi
 }
 
 # Another text in the setting: K3s makes new ones when it starts next (docs.k3s.io/cli/certificate).
