@@ -15,16 +15,18 @@ from stacks.site import Site, autoscaling, load_sites
 Artifacts = dict[str, edge.Artifact]
 
 
-def declare(site: Site, declared: Artifacts) -> Artifacts:
-    """The artifacts, each once for all hosts of all sites."""
-    artifacts = {}
-    for name, entry in site.artifacts.items():
-        unique = site.unique_artifact(name)
-        if unique not in declared:
-            args = edge.ArtifactArgs(name, entry.source, str(entry.sha256), entry.version)
-            declared[unique] = edge.Artifact(unique, args)
-        artifacts[name] = declared[unique]
-    return artifacts
+def declare(site: Site, declared: Artifacts) -> dict[str, Artifacts]:
+    """The artifacts of each host, each declared once for all hosts of all sites."""
+    by_architecture: dict[str, Artifacts] = {}
+    for architecture, entries in site.artifacts.items():
+        artifacts = by_architecture[architecture] = {}
+        for name, entry in entries.items():
+            unique = site.unique_artifact(name, architecture)
+            if unique not in declared:
+                args = edge.ArtifactArgs(name, entry.source, str(entry.sha256), entry.version)
+                declared[unique] = edge.Artifact(unique, args)
+            artifacts[name] = declared[unique]
+    return {host.name: by_architecture[site.settings.architecture(host)] for host in site.settings.hosts}
 
 
 def gpu_software(site: Site, host: edge.EdgeHost, gpus: int, artifacts: Artifacts) -> edge.GpuHost:
@@ -129,18 +131,25 @@ def deploy(site: Site, declared: Artifacts) -> dict[str, Any]:
     }
     artifacts = declare(site, declared)
     files = {
-        hosts[wanted.name]: [artifacts[name] for name in site.files(wanted)] for wanted in settings.hosts
+        hosts[wanted.name]: [artifacts[wanted.name][name] for name in site.files(wanted)]
+        for wanted in settings.hosts
     }
     edge.prepare(site.unique("site"), files, [gpu.checked for gpu in gpus.values()])
     if settings.nvidia.packages:
         gpus = {
-            wanted.name: gpu_software(site, hosts[wanted.name], wanted.gpu, artifacts)
+            wanted.name: gpu_software(site, hosts[wanted.name], wanted.gpu, artifacts[wanted.name])
             for wanted in settings.hosts
             if wanted.gpu
         }
     cdi = {name: edge.GpuCdi(f"{name}-cdi", hosts[name], gpu.facts) for name, gpu in gpus.items()}
     nodes = [
-        node(site, wanted, hosts[wanted.name], artifacts, [cdi[wanted.name].step] if wanted.gpu else [])
+        node(
+            site,
+            wanted,
+            hosts[wanted.name],
+            artifacts[wanted.name],
+            [cdi[wanted.name].step] if wanted.gpu else [],
+        )
         for wanted in settings.hosts
     ]
     cluster = edge.K3sCluster(site.unique("cluster"), site.cluster_args(nodes))
@@ -167,7 +176,7 @@ def deploy(site: Site, declared: Artifacts) -> dict[str, Any]:
     for wanted in settings.services:
         models: list[pulumi.Resource] = []
         for host in hosts.values() if wanted.archive else ():
-            archive = artifacts[str(wanted.archive)]
+            archive = artifacts[host.name][str(wanted.archive)]
             ready = cluster.installed[host.name]
             image = edge.ModelImageArgs(host, wanted.name, archive, site.images[wanted.name], (ready,))
             models.append(edge.ModelImage(f"{host.name}-{wanted.name}", image))
@@ -179,7 +188,7 @@ def deploy(site: Site, declared: Artifacts) -> dict[str, Any]:
         "nodes": cluster.versions,
         "gpus": {name: gpu.facts for name, gpu in gpus.items()},
         "kubeconfig": cluster.kubeconfig,
-        "versions": {name: entry.version for name, entry in site.artifacts.items()},
+        "versions": site.versions(),
     }
 
 

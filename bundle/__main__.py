@@ -25,7 +25,7 @@ _EXAMPLES = """examples:
 """
 
 
-def make_bundle(stack: str, site: str, output: Path) -> int:
+def make_bundle(stack: str, site: str, architecture: str, output: Path) -> int:
     """Makes the bundle and says what is in it."""
     start = time.monotonic()
     with console.status("") as status:
@@ -33,7 +33,7 @@ def make_bundle(stack: str, site: str, output: Path) -> int:
         def progress(text: str) -> None:
             status.update(f"bundle {stack}: {time.monotonic() - start:.0f} s  {text}")
 
-        contents = collect(stack, progress, site)
+        contents = collect(stack, progress, site, architecture)
         sizes: Counter[str] = Counter()
         counts: Counter[str] = Counter()
         for path, file in contents.files.items():
@@ -86,6 +86,7 @@ def main() -> int:
     making = commands.add_parser("make", help="make and sign a bundle")
     making.add_argument("--stack", required=True, help="stack of stacks/ whose settings say what is in it")
     making.add_argument("--site", default="", help="of a stack with sites: this one (default: all of them)")
+    making.add_argument("--architecture", default="", help="of a stack with hosts of several: amd64 or arm64")
     making.add_argument("--output", required=True, type=Path, help="a folder, or a file that ends in .tar")
     for name, text in (
         ("verify", "compare a carried bundle with its signature and sums"),
@@ -99,7 +100,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         if args.command == "make":
-            return make_bundle(args.stack, args.site, args.output)
+            return make_bundle(args.stack, args.site, args.architecture, args.output)
         return (verify_bundle if args.command == "verify" else install_bundle)(args.folder, args.key)
     except (BundleError, BuildError, ConfigError, SettingsError, Unavailable) as error:
         console.print(f"[red]error:[/red] {error}", soft_wrap=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,6 @@ from toolchain.artifacts import sha256
 from toolchain.manifest import CACHE, REPO, Part, load, source_files
 from toolchain.release import download
 
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 PLUGIN = "pulumi-resource-"
 
 
@@ -33,7 +31,7 @@ class Contents:
     """A bundle's files.
 
     Args:
-        architecture: the processors that they are for.
+        architecture: the processors of the hosts; programs are for machines such as this one.
         artifacts: what hosts install, sources as paths in the bundle.
         files: every file but the manifest: path in the bundle → file here.
     """
@@ -82,37 +80,47 @@ def _shown(value: Any) -> Any:
     return [_shown(item) for item in value] if isinstance(value, list) else value
 
 
-def _chosen(stack: str, site: str) -> list[Settings]:
-    """Settings of the sites that a bundle is for; they have one manifest."""
+def _chosen(stack: str, site: str, architecture: str) -> tuple[str, str, list[Settings]]:
+    """Architecture, manifest and sites' settings that a bundle is for."""
     found = {each.name: each.settings for each in read_stack(stack)}
     if site and site not in found:
         named = ", ".join(filter(None, found)) or "it has none"
         raise BundleError(f"--site {site}: want a site of stack {stack}: {named}")
     chosen = [found[site]] if site else list(found.values())
-    manifests = sorted({settings.artifacts.manifest for settings in chosen})
+    known = sorted({known for settings in chosen for known in wanted_artifacts(settings)})
+    if len(known) > 1 and not architecture:
+        raise BundleError(
+            f"--stack {stack}: its hosts are {' and '.join(known)}: make a bundle of each, by --architecture"
+        )
+    architecture = architecture or known[0]
+    if architecture not in known:
+        raise BundleError(f"--architecture {architecture}: the stack's hosts are {' and '.join(known)}")
+    chosen = [settings for settings in chosen if architecture in wanted_artifacts(settings)]
+    manifests = sorted({settings.artifacts.by_architecture[architecture] for settings in chosen})
     if len(manifests) > 1:
         raise BundleError(
             f"--stack {stack}: its sites have manifests of their own ({', '.join(manifests)}): "
             "make a bundle of each, by --site"
         )
-    return chosen
+    return architecture, manifests[0], chosen
 
 
-def collect(stack: str, progress: Callable[[str], None], site: str = "") -> Contents:
+def collect(stack: str, progress: Callable[[str], None], site: str = "", architecture: str = "") -> Contents:
     """Finds the files of a stack's bundle; what lies on a mirror or index is fetched into the cache.
 
     Args:
         stack: the stack's name.
         progress: is told what is being done.
         site: the one of its sites that the bundle is for; empty: all of them.
+        architecture: of the hosts that the bundle is for; empty: all have the same.
 
     Raises:
         BundleError: something is missing here; names each and what to do.
         Unavailable, BuildError: a mirror or the package index does not give it.
     """
-    chosen = _chosen(stack, site)
-    wanted = {name for settings in chosen for name in wanted_artifacts(settings)}
-    entries, problems = load_manifest(str(REPO / chosen[0].artifacts.manifest), wanted, preview=False)
+    architecture, manifest, chosen = _chosen(stack, site, architecture)
+    wanted = {name for settings in chosen for name in wanted_artifacts(settings)[architecture]}
+    entries, problems = load_manifest(str(REPO / manifest), wanted, preview=False, architecture=architecture)
     named = list(dict.fromkeys(_named_files(stack, chosen)))
     absent = [file for file in named if not file.exists()]
     problems += [f"{file}: not there: run `make model`, or mend the path" for file in absent]
@@ -129,7 +137,7 @@ def collect(stack: str, progress: Callable[[str], None], site: str = "") -> Cont
     files |= dict(_programs(load()[1]))
     files |= dict(_project(named))
     files |= wheels(progress)
-    return Contents(ARCHITECTURES[platform.machine()], artifacts, files)
+    return Contents(architecture, artifacts, files)
 
 
 def _local(entry: Entry, progress: Callable[[str], None]) -> Path:

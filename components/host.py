@@ -51,6 +51,7 @@ class EdgeHostArgs:
         proxy: the bastion before the host; None: it is reached directly.
         min_memory_mib: least memory, in MiB.
         min_disk_mib: least free space under /var/lib before the first install, in MiB.
+        architecture: "amd64" or "arm64"; a host with another processor is refused. Empty: either.
         k3s_version: of the K3s that the host will get; one that can't follow the installed one is refused.
             Empty: not known, and then refused only when it is installed.
         gone: the host no longer exists; see Target.
@@ -69,6 +70,7 @@ class EdgeHostArgs:
     proxy: Bastion | None = None
     min_memory_mib: int = 900
     min_disk_mib: int = 3000
+    architecture: str = ""
     k3s_version: str = ""
     etcd: bool = False
     gone: bool = False
@@ -97,6 +99,7 @@ class EdgeHost(HostStep):
         self._artifacts: Collection[Artifact] = ()
         values = {
             "ROLE": args.role,
+            "ARCHITECTURE": args.architecture,
             "K3S": args.k3s_version,
             "ETCD": "on" if args.etcd and args.role == "server" else "off",
             "MIN_MEMORY_MIB": str(args.min_memory_mib),

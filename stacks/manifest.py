@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from policies.cosign import verify_blob
+from stacks.model import Architecture
 from stacks.settings import ArtifactSettings, HostSettings, Settings, SettingsError
 
 SETTING = "edge-inference:artifacts"
@@ -19,7 +19,10 @@ SIGNED_STACKS = ("staging", "prod")
 """Stacks that take no unsigned manifest."""
 INSTALLED = ("k3s", "k3s-install", "k3s-images", "wasmedge-runtime")
 """Artifacts every host gets."""
+NOT_KNOWN = "0" * 64
+"""A preview needs some sum to name a file by; `up` never gets there without the real one."""
 _VERIFY_SECONDS = 30
+_MACHINES = {62: "amd64", 183: "arm64"}
 
 
 class Entry(BaseModel):
@@ -50,7 +53,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     artifacts: dict[str, Entry]
-    architecture: Literal["amd64", "arm64"] | None = Field(
+    architecture: Architecture | None = Field(
         default=None, description="The processors that its files are for, as Kubernetes names them."
     )
     files: dict[str, FileSum] = Field(
@@ -68,18 +71,33 @@ def host_artifacts(settings: Settings, host: HostSettings) -> list[str]:
     return [*INSTALLED, *archives, *(settings.nvidia.packages if host.gpu else ())]
 
 
-def wanted_artifacts(settings: Settings) -> set[str]:
-    """Names of the artifacts that a stack uses."""
-    return {name for host in settings.hosts for name in host_artifacts(settings, host)}
+def wanted_artifacts(settings: Settings) -> dict[str, set[str]]:
+    """Names of the artifacts that a site uses, by its hosts' architecture."""
+    wanted: dict[str, set[str]] = {}
+    for host in settings.hosts:
+        wanted.setdefault(settings.architecture(host), set()).update(host_artifacts(settings, host))
+    return wanted
 
 
-def check_signature(settings: ArtifactSettings, stack: str, setting: str = SETTING) -> None:
-    """Compares the manifest with its signature, where the settings or the stack's name ask for it.
+def manifest_setting(settings: ArtifactSettings, architecture: str, setting: str = SETTING) -> str:
+    """What messages call the setting that names an architecture's manifest."""
+    return (
+        f"{setting}.manifest"
+        if architecture == settings.architecture
+        else f"{setting}.manifests.{architecture}"
+    )
+
+
+def check_signature(
+    settings: ArtifactSettings, stack: str, setting: str = SETTING, architecture: str | None = None
+) -> None:
+    """Compares a manifest with its signature, where the settings or the stack's name ask for it.
 
     Args:
         settings: manifest and key.
         stack: the stack's name.
         setting: what messages call these settings.
+        architecture: whose manifest; None: the settings' own.
 
     Raises:
         UnsignedError: key or signature is not there.
@@ -92,35 +110,49 @@ def check_signature(settings: ArtifactSettings, stack: str, setting: str = SETTI
                 "name the public key of who makes its bundles"
             )
         return
-    verify_manifest(Path(settings.manifest), Path(settings.public_key).expanduser(), setting)
+    architecture = architecture or settings.architecture
+    verify_manifest(
+        Path(settings.by_architecture[architecture]),
+        Path(settings.public_key).expanduser(),
+        f"{setting}.publicKey",
+        manifest_setting(settings, architecture, setting),
+    )
 
 
-def verify_manifest(manifest: Path, key: Path, setting: str = SETTING) -> None:
+def verify_manifest(
+    manifest: Path,
+    key: Path,
+    key_setting: str = f"{SETTING}.publicKey",
+    setting: str = f"{SETTING}.manifest",
+) -> None:
     """Compares a manifest with its signature by cosign, with no network.
+
+    Args:
+        manifest: the manifest.
+        key: who must have signed it.
+        key_setting: what messages call the setting that names the key.
+        setting: what they call the one that names the manifest.
 
     Raises:
         UnsignedError, SettingsError: as check_signature().
     """
     signature = manifest.with_name(manifest.name + SIGNATURE)
     if not key.is_file():
-        raise UnsignedError(
-            f"{setting}.publicKey: no file {key}: put the public key of who makes bundles there"
-        )
+        raise UnsignedError(f"{key_setting}: no file {key}: put the public key of who makes bundles there")
     if not signature.is_file():
         raise UnsignedError(
-            f"{setting}.manifest: no signature {signature}: carry it along with the manifest, or make the "
-            "bundle again"
+            f"{setting}: no signature {signature}: carry it along with the manifest, or make the bundle again"
         )
     answer = verify_blob(manifest, signature, key, _VERIFY_SECONDS)
     if answer.verdict == "broken":
         raise SettingsError(
-            f"{setting}.manifest: the signature {signature} could not be compared ({answer.reason}): "
+            f"{setting}: the signature {signature} could not be compared ({answer.reason}): "
             "carry the bundle again; the program cosign must be on PATH, a bundle has it in bin"
         )
     if answer.verdict != "good":
         raise SettingsError(
-            f"{setting}.manifest: {manifest} is not what the owner of {key} signed ({answer.reason}): "
-            f"carry the bundle again, or mend {setting}.publicKey if another key signed it"
+            f"{setting}: {manifest} is not what the owner of {key} signed ({answer.reason}): "
+            f"carry the bundle again, or mend {key_setting} if another key signed it"
         )
 
 
@@ -130,7 +162,7 @@ def load_manifest(
     *,
     preview: bool,
     architecture: str | None = None,
-    setting: str = SETTING,
+    setting: str = f"{SETTING}.manifest",
 ) -> tuple[dict[str, Entry], list[str]]:
     """Reads the manifest and compares local files with their sums.
 
@@ -138,51 +170,63 @@ def load_manifest(
         path: the manifest, relative to the project.
         wanted: names the stack uses; others are not looked at.
         preview: sums that are not known yet are let through.
-        architecture: processors of the hosts; a manifest that says another is refused. None: any.
-        setting: what messages call the settings of artifacts.
+        architecture: processors of the hosts; a manifest or a program for others is refused. None: any.
+        setting: what messages call the setting that names the manifest.
 
     Returns:
         The wanted entries with local sources as paths from the project, and one line per problem.
     """
     file = Path(path)
     if not file.is_file():
-        return {}, [
-            f"{setting}.manifest: no file {path}: build or fetch the artifacts, or name another manifest"
-        ]
+        return {}, [f"{setting}: no file {path}: build or fetch the artifacts, or name another manifest"]
     try:
         manifest = Manifest.model_validate(json.loads(file.read_text()))
     except (ValidationError, ValueError) as error:
-        return {}, [f"{setting}.manifest: {path} is not a manifest: {error}"]
+        return {}, [f"{setting}: {path} is not a manifest: {error}"]
     entries = manifest.artifacts
     problems = [
-        f"{setting}.manifest: {path} has no artifact {name}: add it"
-        for name in sorted(wanted - entries.keys())
+        f"{setting}: {path} has no artifact {name}: add it" for name in sorted(wanted - entries.keys())
     ]
     if architecture and manifest.architecture not in (None, architecture):
         problems.append(
-            f"{setting}.manifest: {path} is for {manifest.architecture}, the hosts are {architecture}: "
-            f"carry the bundle for these, or mend {setting}.architecture"
+            f"{setting}: {path} is for {manifest.architecture}, the hosts are {architecture}: "
+            "carry the bundle for these, or mend artifacts.architecture or hosts[].architecture"
         )
     found: dict[str, Entry] = {}
     for name in sorted(wanted & entries.keys()):
         entry = entries[name]
         if not entry.source.startswith("https://"):
             entry = entry.model_copy(update={"source": str(file.parent / entry.source)})
-        problem = _problem(entry, preview=preview)
+        problem = _problem(entry, architecture, preview=preview)
         if problem:
-            problems.append(f"{setting}.manifest: {path}: artifact {name}: {problem}")
-        # A preview needs some sum to name the file by; `up` never gets here without the real one.
-        found[name] = entry if entry.sha256 else entry.model_copy(update={"sha256": "0" * 64})
+            problems.append(f"{setting}: {path}: artifact {name}: {problem}")
+        found[name] = entry if entry.sha256 else entry.model_copy(update={"sha256": NOT_KNOWN})
     return found, problems
 
 
-def _problem(entry: Entry, *, preview: bool) -> str | None:
+def _problem(entry: Entry, architecture: str | None, *, preview: bool) -> str | None:
     if entry.sha256 is None:
         return None if preview else "its sha256 is null: write the sum of the file on your mirror"
     if entry.source.startswith("https://"):
         return None
-    found = file_problem(Path(entry.source), entry.sha256, entry.size)
-    return found and f"{found}: build or fetch it again"
+    file = Path(entry.source)
+    if found := file_problem(file, entry.sha256, entry.size):
+        return f"{found}: build or fetch it again"
+    made_for = _made_for(file)
+    if architecture and made_for not in (None, architecture):
+        return (
+            f"{file} is a program for {made_for}, the hosts are {architecture}: put theirs into the manifest"
+        )
+    return None
+
+
+def _made_for(file: Path) -> str | None:
+    """The processor of an ELF program (elf(5): e_machine, as elf.h has it); None: it is something else."""
+    with file.open("rb") as opened:
+        header = opened.read(20)
+    if not header.startswith(b"\x7fELF"):
+        return None
+    return _MACHINES.get(int.from_bytes(header[18:20], "little"), "another processor")
 
 
 def file_problem(file: Path, sha256: str, size: int | None) -> str | None:

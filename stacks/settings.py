@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from stacks.gpu import NvidiaSettings
-from stacks.model import DNS_LABEL, Model
+from stacks.model import DNS_LABEL, Architecture, Model
 from stacks.service import ServiceSettings
 from stacks.ssh import HOST_KEY, LoginSettings, ProxySettings
 
@@ -35,6 +35,10 @@ class HostSettings(LoginSettings):
     )
     node_ip: str | None = Field(
         default=None, description="IP address for other nodes; left out: the address."
+    )
+    architecture: Architecture | None = Field(
+        default=None,
+        description="The host's processor, compared with `uname -m`; left out: artifacts.architecture.",
     )
     proxy: ProxySettings | None = Field(
         default=None, description="The bastion through which the host is reached; left out: directly."
@@ -78,9 +82,20 @@ class ArtifactSettings(Model):
         "signature lies beside it as <manifest>.sigstore.json. Left out: not signed, which staging and "
         "prod refuse.",
     )
-    architecture: Literal["amd64", "arm64"] = Field(
-        default="amd64", description="The hosts' processors; a manifest for others is refused."
+    architecture: Architecture = Field(
+        default="amd64",
+        description="The hosts' processors, but for hosts that say else; a manifest for others is refused.",
     )
+    manifests: dict[Architecture, str] = Field(
+        default={},
+        description="Manifests by architecture, {arm64: PATH}, signed like manifest, which is for "
+        "architecture where this has none for it: a host gets the files of its own.",
+    )
+
+    @property
+    def by_architecture(self) -> dict[str, str]:
+        """All manifests; one of `manifests` goes before `manifest`, as a site may change the architecture."""
+        return {self.architecture: self.manifest} | {str(key): path for key, path in self.manifests.items()}
 
 
 class MinimumSettings(Model):
@@ -238,6 +253,10 @@ class Settings(Model):
         servers = [host for host in self.hosts if host.role == "server"]
         return len(servers) > 1 or self.cluster.datastore == "etcd"
 
+    def architecture(self, host: HostSettings) -> str:
+        """A host's processor."""
+        return host.architecture or self.artifacts.architecture
+
     @model_validator(mode="after")
     def _whole(self) -> Self:
         names = [host.name for host in self.hosts]
@@ -252,6 +271,13 @@ class Settings(Model):
             )
         if len(servers) > 1 and self.cluster.datastore == "sqlite":
             raise ValueError(f"cluster.datastore: sqlite serves one server, found {len(servers)}: write etcd")
+        known = self.artifacts.by_architecture
+        for index, host in enumerate(self.hosts):
+            if (wanted := self.architecture(host)) not in known:
+                raise ValueError(
+                    f"hosts[{index}].architecture: {host.name} is {wanted}, found manifests for "
+                    f"{', '.join(known)}: add artifacts.manifests: {{{wanted}: PATH}}"
+                )
         for key in ("name", "deployment"):
             used = [getattr(service, key) for service in self.services]
             if len(set(used)) != len(used):

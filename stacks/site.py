@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,14 +28,8 @@ from components.nvidia import Mps, TimeSlicing
 from components.wasmedge import NODE_LABEL as WASM_LABEL
 from policies.admission import manifests
 from policies.config import ConfigError
-from stacks.manifest import (
-    Entry,
-    UnsignedError,
-    check_signature,
-    host_artifacts,
-    load_manifest,
-    wanted_artifacts,
-)
+from stacks.files import Files, FilesReader
+from stacks.manifest import host_artifacts
 from stacks.service import ServiceSettings
 from stacks.settings import (
     PROJECT,
@@ -54,7 +47,7 @@ class Site:
     """A site's settings with the files they name read; its name is empty where the stack has no `sites`."""
 
     settings: Settings
-    artifacts: dict[str, Entry]
+    artifacts: Files
     hosts: dict[str, EdgeHostArgs]
     images: dict[str, str]
     memory: dict[str, str]
@@ -65,13 +58,19 @@ class Site:
         """Name of a resource that each site has; no name in it has a dot."""
         return f"{self.name}.{name}" if self.name else name
 
-    def unique_artifact(self, name: str) -> str:
-        """Name of an artifact's resource: the same for all sites that have the same file."""
-        if not self.name:
-            return name
-        entry = self.artifacts[name]
-        stated = f"{entry.version} {entry.source} {entry.sha256}"
-        return f"{name}@{hashlib.sha256(stated.encode()).hexdigest()[:12]}"
+    def unique_artifact(self, name: str, architecture: str) -> str:
+        """Name of an artifact's resource: the same wherever the same file is wanted."""
+        entry = self.artifacts[architecture][name]
+        if self.name:
+            stated = f"{entry.version} {entry.source} {entry.sha256}"
+            return f"{name}@{hashlib.sha256(stated.encode()).hexdigest()[:12]}"
+        first = self.settings.artifacts.architecture
+        same = self.artifacts.get(first, {}).get(name, entry).sha256 == entry.sha256
+        return name if architecture == first or same else f"{name}@{architecture}"
+
+    def versions(self) -> dict[str, str]:
+        """Per artifact, its version."""
+        return {name: entry.version for files in self.artifacts.values() for name, entry in files.items()}
 
     def files(self, host: HostSettings) -> list[str]:
         """Names of the artifacts that the host gets."""
@@ -153,24 +152,21 @@ def load_sites() -> list[Site]:
     Raises:
         SettingsError: one line per problem, before any resource is declared.
     """
-    found = parse_sites(_config_values())
+    reader = FilesReader(pulumi.get_stack(), preview=pulumi.runtime.is_dry_run())
     sites, problems = [], []
-    read: dict[Any, tuple[dict[str, Entry], list[str]]] = {}
-    for each in found:
-        # Sites mostly have the same files, and their sums are looked at once.
-        key = (each.settings.artifacts, each.place("artifacts"), frozenset(wanted_artifacts(each.settings)))
-        if key not in read:
-            read[key] = _artifacts(each)
-        artifacts, wrong = read[key]
-        site, more = _load(each, artifacts)
+    for found in parse_sites(_config_values()):
+        artifacts, wrong = reader.read(found)
+        site, more = _load(found, artifacts)
         sites.append(site)
         problems += [*wrong, *more]
+    for line in dict.fromkeys(reader.unsigned):
+        _without(line)
     if problems:
         raise SettingsError("\n".join(dict.fromkeys(problems)))
     return sites
 
 
-def _load(found: SiteSettings, artifacts: dict[str, Entry]) -> tuple[Site, list[str]]:
+def _load(found: SiteSettings, artifacts: Files) -> tuple[Site, list[str]]:
     """A site, and what is wrong with the files it names."""
     settings = found.settings
     problems = _undone(found)
@@ -201,27 +197,6 @@ def autoscaling(service: ServiceSettings) -> Autoscaling | None:
     return Autoscaling(scale.min_replicas, scale.max_replicas, scale.cpu_percent) if scale else None
 
 
-def _artifacts(found: SiteSettings) -> tuple[dict[str, Entry], list[str]]:
-    """A site's artifacts and what is wrong with them; nothing is read of a manifest that is not signed."""
-    preview = pulumi.runtime.is_dry_run()
-    settings, setting = found.settings.artifacts, f"{PROJECT}:{found.place('artifacts')}"
-    try:
-        check_signature(settings, pulumi.get_stack(), setting)
-    except UnsignedError as error:
-        if not preview:
-            return {}, [str(error)]
-        _without(error)
-    except SettingsError as error:
-        return {}, [str(error)]
-    return load_manifest(
-        settings.manifest,
-        wanted_artifacts(found.settings),
-        preview=preview,
-        architecture=settings.architecture,
-        setting=setting,
-    )
-
-
 def _undone(found: SiteSettings) -> list[str]:
     """Flags of a site that the profile hardened does not go with."""
     cluster = found.settings.cluster
@@ -235,8 +210,8 @@ def _undone(found: SiteSettings) -> list[str]:
     ]
 
 
-def _without(error: SettingsError) -> None:
-    pulumi.warn(f"{error}; this preview goes on without it, an update will not")
+def _without(missing: str) -> None:
+    pulumi.warn(f"{missing}; this preview goes on without it, an update will not")
 
 
 def _admission(settings: Settings) -> list[dict[str, Any]]:
@@ -260,16 +235,17 @@ def _config_values() -> dict[str, Any]:
     return values
 
 
-def _host_args(
-    host: HostSettings, path: str, settings: Settings, artifacts: Mapping[str, Entry]
-) -> EdgeHostArgs:
+def _host_args(host: HostSettings, path: str, settings: Settings, artifacts: Files) -> EdgeHostArgs:
+    architecture = settings.architecture(host)
+    k3s = artifacts[architecture].get("k3s")
     return EdgeHostArgs(
         **_login(host, path),
         role=host.role,
         proxy=Bastion(**_login(host.proxy, f"{path}.proxy")) if host.proxy else None,
         min_memory_mib=settings.cluster.minimums.memory_mib,
         min_disk_mib=settings.cluster.minimums.disk_mib,
-        k3s_version=artifacts["k3s"].version if "k3s" in artifacts else "",
+        architecture=architecture,
+        k3s_version=k3s.version if k3s else "",
         etcd=settings.etcd,
         gone=host.gone,
         rebuilt=host.rebuilt,
@@ -300,7 +276,7 @@ def _key_file(path: str, setting: str) -> pulumi.Input[str]:
     except SettingsError as error:
         if not pulumi.runtime.is_dry_run():
             raise
-        _without(error)
+        _without(str(error))
 
         async def given(value: Any) -> Any:
             return value

@@ -36,6 +36,17 @@ fetch() { # NAME SHA256 PATH URL
     done
 }
 
+# The processor that an ELF program is for, as in its header (elf.h: e_machine); nothing for other files.
+program_for() { od -An -tx1 -N20 "$1" | tr -d ' \n' | sed -n 's/^7f454c46.\{28\}\(....\)$/\1/p'; }
+
+must_run_here() { # NAME FILE
+    case $(program_for "$2"):$(uname -m) in
+    :* | 3e00:x86_64 | b700:aarch64) ;;
+    *) fail "artifact $1 refused: it is a program for another processor than this host's, $(uname -m): mend the" \
+        "artifact manifest, or hosts[].architecture of $HOST" ;;
+    esac
+}
+
 take_files() {
     while IFS=$tab read -r name sum path source; do
         if has_sum "$path" "$sum"; then continue; fi
@@ -52,6 +63,7 @@ take_files() {
                 ;;
             esac
         fi
+        must_run_here "$name" "$path.part"
         mv -f "$path.part" "$path"
         say "artifact $name verified"
     done <<LIST

@@ -1,5 +1,5 @@
 # Reads what the host is and compares it with what is needed; changes nothing. remove takes what is left of ours.
-# Values: HOST ROLE ETCD (on, off) MIN_MEMORY_MIB MIN_DISK_MIB K3S (the version that will be installed; empty: not known).
+# Values: HOST ROLE ARCHITECTURE (amd64, arm64; empty: either) ETCD (on, off) MIN_MEMORY_MIB MIN_DISK_MIB K3S (the version that will be installed; empty: not known).
 # Prints the facts as JSON; every problem is one line on stderr.
 if [ "$action" = remove ]; then
     # A step that failed while it was made is in no state: what it left behind goes here.
@@ -31,9 +31,14 @@ fi
 arch=$(uname -m)
 kernel=$(uname -r)
 case $arch in
-x86_64 | aarch64) ;;
-*) problem "architecture $arch found, need x86_64 or aarch64: use another host" ;;
+x86_64) processor=amd64 ;;
+aarch64) processor=arm64 ;;
+*) problem "architecture $arch found, need x86_64 or aarch64: use another host" processor= ;;
 esac
+if [ -n "$ARCHITECTURE" ] && [ -n "$processor" ] && [ "$processor" != "$ARCHITECTURE" ]; then
+    problem "architecture $arch ($processor) found, the settings say $ARCHITECTURE: set hosts[].architecture of $HOST to" \
+        "$processor, and name a manifest with files for it in artifacts.manifests"
+fi
 if [ ! -d /run/systemd/system ]; then problem "no systemd found, need systemd as init: K3s runs as its unit"; fi
 
 for tool in ip iptables mount ps pkill sha256sum tar cmp systemctl; do

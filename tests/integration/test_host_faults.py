@@ -25,7 +25,14 @@ from tests.integration.test_faults import refused
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="local hosts need root: run the tests with sudo")
 
-WANTED = {"ROLE": "server", "ETCD": "on", "K3S": "", "MIN_MEMORY_MIB": "1", "MIN_DISK_MIB": "1"}
+WANTED = {
+    "ROLE": "server",
+    "ARCHITECTURE": "amd64",
+    "ETCD": "on",
+    "K3S": "",
+    "MIN_MEMORY_MIB": "1",
+    "MIN_DISK_MIB": "1",
+}
 ARTIFACTS = "/var/lib/edge-inference/artifacts"
 IMAGES = "/var/lib/rancher/k3s/agent/images"
 UNITS = "/etc/systemd/system"

@@ -141,7 +141,8 @@ def test_other_architecture_is_refused(bundle: Path) -> None:
     _, problems = load_manifest(str(bundle / "manifest.json"), {"k3s"}, preview=True, architecture="arm64")
     assert len(problems) == 1
     assert "manifest.json is for amd64, the hosts are arm64" in problems[0]
-    assert "edge-inference:artifacts.architecture" in problems[0]
+    assert "edge-inference:artifacts.manifest: " in problems[0]
+    assert "mend artifacts.architecture or hosts[].architecture" in problems[0]
 
 
 def test_folder_with_something_else_stays(tmp_path: Path) -> None:

@@ -30,8 +30,15 @@ def _sites() -> dict[str, Any]:
         **shared,
         **both,
         "sites": {
-            "north": {"hosts": [north | {"role": "server"}], "cluster": {"datastore": "etcd"}},
-            "south": {"hosts": [south | {"role": "server"}], "services": services, "artifacts": {}},
+            "north": {
+                "hosts": [north | {"role": "server", "architecture": "amd64"}],
+                "cluster": {"datastore": "etcd"},
+            },
+            "south": {
+                "hosts": [south | {"role": "server"}],
+                "services": services,
+                "artifacts": {"manifests": {"arm64": "arm64.json"}},
+            },
         },
     }
 

@@ -108,16 +108,25 @@ def test_a_wrong_setting_is_named_where_it_stands(change: dict[str, Any], lines:
         assert line.startswith(f"edge-inference:{wanted}")
 
 
-def _site(name: str, source: str = "k3s") -> Site:
+def _site(name: str, source: str = "k3s", **more: Entry) -> Site:
     entry = Entry(version="v1", source=source, sha256="0" * 64)
     settings = parse_sites(_stack())[0].settings
-    return Site(settings, {"k3s": entry}, {}, {}, {}, [], name)
+    files = {"amd64": {"k3s": entry}} | {architecture: {"k3s": each} for architecture, each in more.items()}
+    return Site(settings, files, {}, {}, {}, [], name)
 
 
 def test_names_of_resources() -> None:
     """Those of a stack without sites stay; the same file has one name, whatever sites there are."""
     alone, north, south = (_site(name) for name in ("", "north", "south"))
-    assert (alone.unique("cluster"), alone.unique_artifact("k3s")) == ("cluster", "k3s")
+    other = _site("south", "other/k3s")
+    assert (alone.unique("cluster"), alone.unique_artifact("k3s", "amd64")) == ("cluster", "k3s")
     assert (north.unique("cluster"), south.unique("cluster")) == ("north.cluster", "south.cluster")
-    assert north.unique_artifact("k3s") == south.unique_artifact("k3s")
-    assert north.unique_artifact("k3s") != _site("south", "other/k3s").unique_artifact("k3s")
+    assert north.unique_artifact("k3s", "amd64") == south.unique_artifact("k3s", "amd64")
+    assert north.unique_artifact("k3s", "amd64") != other.unique_artifact("k3s", "amd64")
+
+
+@pytest.mark.parametrize(("sha256", "name"), [("0" * 64, "k3s"), ("1" * 64, "k3s@arm64")])
+def test_a_file_of_another_architecture_has_a_name_of_its_own(sha256: str, name: str) -> None:
+    """What serves both is declared once."""
+    mixed = _site("", arm64=Entry(version="v1", source="arm64/k3s", sha256=sha256))
+    assert [mixed.unique_artifact("k3s", each) for each in ("amd64", "arm64")] == ["k3s", name]

@@ -6,7 +6,7 @@ import components as edge
 from stacks.site import load_sites
 
 (site,) = load_sites()
-entry = site.artifacts["k3s-install"]
+entry = site.artifacts["amd64"]["k3s-install"]
 artifact = edge.Artifact("file", edge.ArtifactArgs("file", entry.source, str(entry.sha256)))
 before: list[edge.StagedArtifacts] = []
 for name, args in site.hosts.items():
