@@ -80,7 +80,7 @@ class LocalSite:
             "name": name,
             "role": role,
             "address": self.address(name),
-            "privateKeyFile": str(self.folder / "hosts/id_ed25519"),
+            "privateKeyFile": str(self.key),
             "hostKeyFile": str(self.folder / f"hosts/{name}/ssh_host_ed25519_key.pub"),
         } | changes
 
@@ -131,21 +131,23 @@ class LocalSite:
         done.check_returncode()
         return done.stdout
 
-    def on_host(self, name: str, command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Runs a command on a host, which may fail."""
+    @property
+    def key(self) -> Path:
+        """The private key that logs in to the hosts."""
+        return self.folder / "hosts/id_ed25519"
+
+    def login(self, name: str) -> list[str]:
+        """An ssh command line to a host, without what it runs there."""
         known = self.folder / f"{name}.known"
         address = self.address(name)
         known.write_text(f"{address} {(self.folder / f'hosts/{name}/ssh_host_ed25519_key.pub').read_text()}")
-        options = [
-            "-i",
-            str(self.folder / "hosts/id_ed25519"),
-            "-o",
-            f"UserKnownHostsFile={known}",
-            "-o",
-            "BatchMode=yes",
-        ]
+        options = ["-i", str(self.key), "-o", f"UserKnownHostsFile={known}", "-o", "BatchMode=yes"]
+        return [*self.within, "ssh", *options, f"root@{address}"]
+
+    def on_host(self, name: str, command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Runs a command on a host, which may fail."""
         return subprocess.run(
-            [*self.within, "ssh", *options, f"root@{address}", command],
+            [*self.login(name), command],
             input=stdin,
             capture_output=True,
             text=True,
