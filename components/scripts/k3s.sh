@@ -101,8 +101,9 @@ node_ready() {
     if [ -e "$entry" ]; then condition EtcdIsVoter | grep -q ^True; fi
 }
 
-# Cheap to ask while K3s needs the processor for its start: it is up by systemd's word, and its kubeconfig is there.
-started() { systemctl is-active --quiet "$unit" && [ -s "$admin" ]; }
+# Cheap to ask while K3s needs the processor for its start: the kubeconfig is there and, of a server, systemd has heard
+# that it is up. An agent tells systemd so when its node has long been Ready.
+started() { [ -s "$admin" ] && { [ "$ROLE" = agent ] || systemctl is-active --quiet "$unit"; }; }
 
 # Returns 1 when the node is not back in time; missing says what it lacked.
 wait_ready() {
