@@ -58,5 +58,5 @@ def install_python(site: LocalSite) -> None:
             check=True,
             capture_output=True,
         ).stdout
-        install = "mkdir /tmp/debs && tar -C /tmp/debs -x && apt-get install -q -y /tmp/debs/*.deb && rm -r /tmp/debs"
+        install = "mkdir /tmp/p && tar -C /tmp/p -x && apt-get install -q -y /tmp/p/*.deb && rm -r /tmp/p"
         subprocess.run([*site.login(name), install], input=archive, check=True, capture_output=True)
