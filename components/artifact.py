@@ -10,13 +10,11 @@ from pathlib import PurePosixPath
 import pulumi
 from pulumi_command import local
 
-from components.ssh import AGENT, client_values
+from components.ssh import CLIENT_SHELL, client_values
 from components.step import Target, step_command, step_input
 
 FOLDER = "/var/lib/edge-inference/artifacts"
 """Where artifacts lie on a host."""
-# Keys go by standard input to an agent that ends with the step: none is ever in a file.
-_SHELL = f"{AGENT}=$SSH_AUTH_SOCK ssh-agent sh"
 _PLAIN = re.compile(r"[A-Za-z0-9._+-]+")
 
 
@@ -78,19 +76,18 @@ class StagedArtifacts(local.Command):
             "\t".join([file.args.name, file.args.sha256, file.path, file.args.source]) for file in artifacts
         )
         values = {
-            "HOST": target.name,
             "FILES": files,
             "ROOT_SHELL": target.shell,
-            "ON_HOST": step_input("artifacts.sh", {**target.identity, "FILES": files}),
+            "ON_HOST": step_input("artifacts.sh", {**target.identity, "STEP": name, "FILES": files}),
             **client_values(target.connection),
         }
         # A model of gigabytes over a slow line; a line that is cut ends it within a minute.
         timeouts = pulumi.CustomTimeouts(create="6h", update="6h")
         super().__init__(
             name,
-            create=step_command("stage.sh", "apply", _SHELL),
-            update=step_command("stage.sh", "apply", _SHELL),
-            stdin=pulumi.Output.all(**values).apply(lambda known: step_input("stage.sh", known)),
+            create=step_command("stage.sh", "apply", CLIENT_SHELL),
+            update=step_command("stage.sh", "apply", CLIENT_SHELL),
+            stdin=target.text("stage.sh", name, values),
             add_previous_output_in_env=False,
             logging=local.Logging.STDERR,
             opts=pulumi.ResourceOptions.merge(pulumi.ResourceOptions(custom_timeouts=timeouts), opts),

@@ -10,6 +10,7 @@ import pulumi
 from pulumi_command import local, remote
 
 from components.artifact import Artifact, StagedArtifacts
+from components.drift import HostState
 from components.outputs import known_after, known_name
 from components.step import HostStep, Target
 
@@ -170,6 +171,8 @@ def prepare(
 ) -> None:
     """Brings artifacts to hosts, the first thing that changes a host, once all hosts passed their checks.
 
+    From then on each refresh looks at the hosts (see HostState), and what steps left there is repaired.
+
     Args:
         name: of the site, for the resource that stands between all checks and all changes.
         artifacts: all hosts of a site and what each gets; one that fails its checks leaves all as they
@@ -181,7 +184,9 @@ def prepare(
     checked = [*artifacts, *checks]
     names = known_after(sorted(host.name for host in artifacts), [check.stdout for check in checked])
     passed = pulumi.Stash(f"{name}-checked", input=names)
+    state = HostState(f"{name}-hosts", [host.target for host in artifacts])
     for host, files in artifacts.items():
+        host.target = replace(host.target, repairs=state.repairs)
         host._artifacts = files
         opts = pulumi.ResourceOptions(parent=host, depends_on=[passed])
         host._staged = StagedArtifacts(f"{host.name}-artifacts", host.target, files, opts)

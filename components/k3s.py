@@ -281,6 +281,8 @@ class K3sCluster(pulumi.ComponentResource):
             depends_on=[*node.after, *after],
             once=once,
             read_only=read_only,
+            # An agent's two steps are one to its host: the later one repairs.
+            step=f"{node.host.name}-rollout" if once else name,
             opts=pulumi.ResourceOptions(custom_timeouts=_timeouts(upgrade.drain_seconds + 3 * wait)),
         )
 

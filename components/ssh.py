@@ -9,6 +9,8 @@ from pulumi_command import remote
 
 AGENT = "AGENT"
 """Environment variable with the socket of the operator's own SSH agent."""
+CLIENT_SHELL = f"{AGENT}=$SSH_AUTH_SOCK ssh-agent sh"
+"""Runs a script with client.sh; keys go by standard input to an agent that ends with it, never to a file."""
 _Place = remote.ConnectionArgs | remote.ProxyConnectionArgs
 # None but the pinned keys, and an end within a minute when the line is cut.
 _OPTIONS = """StrictHostKeyChecking yes

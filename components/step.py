@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pulumi
 from pulumi_command import remote
@@ -14,7 +15,20 @@ from pulumi_command import remote
 _SCRIPTS = Path(__file__).parent / "scripts"
 _PARTS = {
     "preflight.sh": ("versions.sh",),
-    "k3s.sh": ("versions.sh", "upgrade.sh", "restore.sh", "hardened.sh", "encryption.sh", "rotate.sh"),
+    "k3s.sh": (
+        "record.sh",
+        "versions.sh",
+        "upgrade.sh",
+        "restore.sh",
+        "hardened.sh",
+        "encryption.sh",
+        "rotate.sh",
+    ),
+    **dict.fromkeys(
+        ("artifacts.sh", "wasmedge.sh", "node.sh", "model.sh", "backup.sh", "gpu-cdi.sh", "drift.sh"),
+        ("record.sh",),
+    ),
+    **dict.fromkeys(("stage.sh", "look.sh"), ("client.sh",)),
 }
 """Files with functions that a script uses, besides lib.sh."""
 
@@ -29,6 +43,7 @@ class Target:
         user: the SSH user; anything but root runs the step by `sudo -n`.
         gone: the host no longer exists, so its steps are dropped from the state and never run at deletion.
         rebuilt: another text runs all steps again, on a host that was set up anew.
+        repairs: per host and step, how often the step was found drifted (see HostState); None: not looked at.
     """
 
     name: str
@@ -36,11 +51,28 @@ class Target:
     user: str
     gone: bool
     rebuilt: str = ""
+    repairs: pulumi.Output[Mapping[str, Any]] | None = None
 
     @property
     def identity(self) -> dict[str, str]:
         """What each step of the host has among its values."""
         return {"HOST": self.name, **({"REBUILT": self.rebuilt} if self.rebuilt else {})}
+
+    def text(self, script: str, step: str, values: Mapping[str, pulumi.Input[str]]) -> pulumi.Output[str]:
+        """What a step reads on its standard input; another one each time that the step was found drifted.
+
+        Args:
+            script: file name in components/scripts.
+            step: the step's name.
+            values: shell variables of the script.
+        """
+        repairs: pulumi.Input[Mapping[str, Any]] = {} if self.repairs is None else self.repairs
+
+        def text(known: dict[str, Any]) -> str:
+            count = known.pop("REPAIRS").get(self.name, {}).get(step, 0)
+            return step_input(script, {**known, **({"REPAIRS": str(int(count))} if count else {})})
+
+        return pulumi.Output.all(**{**self.identity, "STEP": step, **values, "REPAIRS": repairs}).apply(text)
 
     @property
     def shell(self) -> str:
@@ -105,6 +137,7 @@ class HostStep(remote.Command):
         secret: what the step prints is a secret; it is neither logged nor shown.
         read_only: the step leaves nothing of its own behind, so nothing runs at deletion.
         once: another step brings changed values to the host: here, nothing runs at an update.
+        step: the step by whose name the host remembers it; None: this one.
         opts: further options of the resource.
     """
 
@@ -120,6 +153,7 @@ class HostStep(remote.Command):
         secret: bool = False,
         read_only: bool = False,
         once: bool = False,
+        step: str | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         own = pulumi.ResourceOptions(
@@ -129,7 +163,6 @@ class HostStep(remote.Command):
             retain_on_delete=target.gone,
             custom_timeouts=pulumi.CustomTimeouts(create="15m", update="15m", delete="5m"),
         )
-        stdin = pulumi.Output.all(**target.identity, **values).apply(lambda known: step_input(script, known))
         apply = _sudo_works(target) + step_command(script, "apply", target.shell)
         super().__init__(
             name,
@@ -138,7 +171,7 @@ class HostStep(remote.Command):
             # Without an update command `create` runs; one that leaves its input unread can fail for it.
             update="cat >/dev/null" if once else apply,
             delete=None if read_only else step_command(script, "remove", target.shell),
-            stdin=stdin,
+            stdin=(replace(target, repairs=None) if once else target).text(script, step or name, values),
             add_previous_output_in_env=False,
             logging=remote.Logging.NONE if secret else remote.Logging.STDERR,
             opts=pulumi.ResourceOptions.merge(own, opts),

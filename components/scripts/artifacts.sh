@@ -2,8 +2,6 @@
 # Values: HOST FILES (a line a file: name, sha256, path here, source, between tabs; an https source is fetched here).
 # apply prints a line for each file that must be sent: its path and the bytes of it that are here already.
 folder=$home/artifacts
-tab=$(printf '\t')
-
 has_sum() { [ -f "$1" ] && [ "$(sum_of "$1")" = "$2" ]; } # FILE SHA256
 size_of() { if [ -e "$1" ]; then stat -c %s "$1"; else echo 0; fi; }
 
@@ -85,7 +83,13 @@ apply)
     complete=yes
     take_files
     # Until then an earlier version is what steps work with.
-    if [ "$complete" = yes ]; then drop_others; fi
+    if [ "$complete" = yes ]; then
+        drop_others
+        # As `record` does, with the sums that were just compared.
+        printf '%s\n' "$FILES" | while IFS=$tab read -r _ sum path _; do
+            printf 'file\t%s\t%s %s\n' "$path" "$(stat -c '%a %U:%G' "$path")" "$sum"
+        done | keep
+    fi
     ;;
 drop_parts) rm -f "$folder"/*.part ;;
 esac

@@ -135,7 +135,7 @@ apply_backup() {
     run_text | put "$folder/run" 700 || true
     if service_text | put "$service" 644; then changed=yes; fi
     if timer_text | put "$timer" 644; then changed=yes; fi
-    if [ "$changed" = yes ]; then
+    if [ "$changed" = yes ] || [ -n "$(differences)" ]; then
         say "installing units $unit.service and $unit.timer"
         systemctl daemon-reload
         systemctl enable --quiet "$unit.timer"
@@ -148,10 +148,12 @@ apply_backup() {
             fail "the first backup failed: mend what the lines above name, then pulumi up again"
         }
     fi
+    record "$folder/run" "$service" "$timer" "$unit.timer"
     basename "$(newest)"
 }
 
 remove_backup() {
+    forget
     systemctl disable --now "$unit.timer" >/dev/null 2>&1 || true
     systemctl stop "$unit.service" 2>/dev/null || true
     rm -rf "$timer" "$service" "$folder" "/var/lib/systemd/timers/stamp-$unit.timer"

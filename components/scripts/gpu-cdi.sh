@@ -79,7 +79,7 @@ install_ours() {
     fi
     if service_text | put "$service" 644; then changed=yes; fi
     if path_text | put "$path" 644; then changed=yes; fi
-    if [ "$changed" = yes ]; then
+    if [ "$changed" = yes ] || [ -n "$(differences)" ]; then
         say "installing units $unit.service and $unit.path"
         systemctl daemon-reload
         systemctl enable --quiet "$unit.service" "$unit.path"
@@ -122,6 +122,7 @@ apply() {
     ctk=$(command -v nvidia-ctk) || fail "$named: nvidia-ctk not found, want it for the CDI specification: install nvidia-container-toolkit"
     if systemctl is-enabled --quiet nvidia-cdi-refresh.service 2>/dev/null; then
         remove_ours
+        forget
         unit=nvidia-cdi-refresh fresh=no changed=no
     else
         install_ours
@@ -131,10 +132,14 @@ apply() {
             refuse "no CDI specification, nvidia-ctk says '$(said)': run 'nvidia-ctk cdi generate' on the host, mend what it names (driver, its libraries and the toolkit must fit), then run up again"
     fi
     check
+    if [ "$unit" != nvidia-cdi-refresh ]; then record "$service" "$path" "$unit.path"; fi
     names
 }
 
 case $action in
 apply) apply ;;
-remove) remove_ours ;;
+remove)
+    forget
+    remove_ours
+    ;;
 esac

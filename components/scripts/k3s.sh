@@ -12,8 +12,9 @@ esac
 images=/var/lib/rancher/k3s/agent/images
 # The owner's own containerd template, where one lies ready before the first install, outlives the removal.
 template=/var/lib/rancher/k3s/agent/etc/containerd/config.toml.tmpl
-drop_in=/etc/systemd/system/$unit.service.d/50-edge-inference.conf
-modes=/etc/systemd/system/$unit.service.d/60-edge-inference-modes.conf
+unit_file=/etc/systemd/system/$unit.service
+drop_in=$unit_file.d/50-edge-inference.conf
+modes=$unit_file.d/60-edge-inference-modes.conf
 
 # On cgroup v1 the shim's library makes no systemd scopes: its containers would lie outside their pods, without
 # figures of their use. K3s takes the plain cgroup driver when it does not see that systemd started it.
@@ -148,6 +149,7 @@ END
 
 apply_k3s() {
     changed=no restarted='' rotated=''
+    drifted=$(differences)
     check_encryption
     mkdir -p "$home" "$images" /etc/rancher/k3s
     if [ ! -e "$home/k3s" ] && [ -f "$template" ]; then cp -p "$template" "$home/config.toml.tmpl"; fi
@@ -157,7 +159,8 @@ apply_k3s() {
     if copy "$BINARY" "$k3s" 755; then changed=yes; fi
     # shellcheck disable=SC2153
     if copy "$IMAGES" "$images/$IMAGES_FILE" 644; then changed=yes; fi
-    rotate_token
+    # A token that was changed by hand is put back; the cluster has the one from before.
+    case $drifted in *"/etc/rancher/k3s/token "*) ;; *) rotate_token ;; esac
     if printf '%s\n' "$TOKEN" | put /etc/rancher/k3s/token 600; then changed=yes; fi
     if printf '%s\n' "$CONFIG" | put "$config_file" 600; then changed=yes; fi
     if plain_cgroups; then changed=yes; fi
@@ -167,7 +170,9 @@ apply_k3s() {
     prepare_encryption
     if enter_etcd; then changed=yes; fi
     if rotate_certificates; then changed=yes; fi
-    if [ "$changed" = yes ] || [ ! -f "/etc/systemd/system/$unit.service" ]; then
+    # K3s may have been started by a changed unit.
+    case $drifted in *"$unit_file has other"* | *"$unit_file.env"*) changed=yes ;; esac
+    if [ "$changed" = yes ] || [ -n "$drifted" ] || [ ! -f "$unit_file" ]; then
         say "installing $("$k3s" --version | head -n 1)"
         # kubectl, ctr and crictl stay `k3s kubectl` and so on: no link is made that another program may own.
         INSTALL_K3S_SKIP_DOWNLOAD=true INSTALL_K3S_SKIP_START=true INSTALL_K3S_SYMLINK=skip \
@@ -185,6 +190,8 @@ apply_k3s() {
     end_upgrade
     rm -f "$entry"
     rmdir "${entry%/*}" 2>/dev/null || true
+    record "$k3s" "$images/$IMAGES_FILE" /etc/rancher/k3s/token "$config_file" "$unit_file" "$unit_file.env" "$drop_in" \
+        "$modes" "$sysctl_file" "$admission_file" "$audit_file" "$template" "$unit.service"
     "$k3s" --version | head -n 1
 }
 
@@ -202,6 +209,7 @@ kill_shims() {
 }
 
 remove_k3s() {
+    forget
     uninstall=/usr/local/bin/$unit-uninstall.sh
     systemctl stop "$unit" 2>/dev/null || true
     kill_shims
@@ -220,7 +228,7 @@ remove_k3s() {
         /var/log/pods /var/log/containers "$k3s" "$k3s.previous" /usr/local/bin/k3s-killall.sh "$uninstall" "$home/k3s" \
         "$home/certificates" "$upgrade"
     restore_sysctls
-    rm -f "$drop_in" "$modes" "$encrypting" "/etc/systemd/system/$unit.service" "/etc/systemd/system/$unit.service.env"
+    rm -f "$drop_in" "$modes" "$encrypting" "$unit_file" "$unit_file.env"
     systemctl daemon-reload
     if [ -f "$home/config.toml.tmpl" ]; then
         mkdir -p "${template%/*}"

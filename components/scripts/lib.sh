@@ -27,11 +27,14 @@ not_written() { # FILE
     exit 1
 }
 
+own() { chown 0:0 "$1" && chmod "$2" "$1"; } # FILE MODE
+
 # put TARGET MODE: writes standard input to TARGET; returns 1 when TARGET already held it.
 put() {
     if ! (umask 077 && cat >"$1.new" && chmod "$2" "$1.new"); then not_written "$1"; fi
     if cmp -s "$1.new" "$1"; then
         rm -f "$1.new"
+        own "$1" "$2"
         return 1
     fi
     mv -f "$1.new" "$1" || not_written "$1"
@@ -39,7 +42,10 @@ put() {
 
 # copy SOURCE TARGET MODE: returns 1 when TARGET already has the bytes.
 copy() {
-    if cmp -s "$1" "$2"; then return 1; fi
+    if cmp -s "$1" "$2"; then
+        own "$2" "$3"
+        return 1
+    fi
     if ! { cp "$1" "$2.new" && chmod "$3" "$2.new" && mv -f "$2.new" "$2"; }; then not_written "$2"; fi
 }
 

@@ -25,9 +25,11 @@ apply)
     # Pinned: the kubelet's clean-up of unused images must not take what no registry can give back.
     ctr images label "$REFERENCE" io.cri-containerd.pinned=pinned >/dev/null
     await_network
+    record "$target"
     printf '%s\n' "$REFERENCE"
     ;;
 remove)
+    forget
     rm -f "$target"
     if [ -n "$(k3s_unit)" ]; then
         for image in $(ctr images ls -q | grep -F "${REFERENCE#*@}"; ctr images ls -q | grep -F "${REFERENCE%@*}:"); do

@@ -53,6 +53,10 @@ apply_node() {
     for taint in $TAINTS; do k taint --overwrite node "$NODE" "$taint" >&2; done
     k patch node "$NODE" --type=merge \
         -p "{\"metadata\":{\"labels\":{${changes%,}},\"annotations\":{\"$memory\":\"${new# }\"}}}" >&2
+    {
+        for pair in $LABELS; do printf 'label\t%s\t%s\n' "$NODE" "$pair"; done
+        for taint in $TAINTS; do printf 'taint\t%s\t%s\n' "$NODE" "$taint"; done
+    } | keep
     echo "$found" | head -n 1
 }
 
@@ -68,6 +72,9 @@ remove_node() {
 }
 
 case $action in
-apply) if [ "$GONE" = yes ]; then leave; else apply_node; fi ;;
-remove) remove_node ;;
+apply) if [ "$GONE" = yes ]; then forget && leave; else apply_node; fi ;;
+remove)
+    forget
+    remove_node
+    ;;
 esac

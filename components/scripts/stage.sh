@@ -1,27 +1,6 @@
 # Brings artifacts to a host. It runs beside the engine, in an SSH agent of its own; artifacts.sh is its other half.
-# Values: HOST FILES (as artifacts.sh has them) ON_HOST (artifacts.sh with its values) ROOT_SHELL (what runs it there)
-# SSH_CONFIG KNOWN_HOSTS PRIVATE_KEY PROXY_KEY (see components/ssh.py). Prints nothing.
+# Values: FILES (as artifacts.sh has them), and client.sh's with artifacts.sh for ON_HOST. Prints nothing.
 tab=$(printf '\t')
-command -v ssh >/dev/null || fail "command ssh not found on this machine: install OpenSSH's client"
-work=$(mktemp -d)
-to_host() { ssh -F "$work/config" -S "$work/connection" "$@"; }
-finish() {
-    to_host -O exit host 2>/dev/null || true
-    rm -rf "$work"
-}
-trap finish EXIT
-trap 'exit 1' HUP INT TERM
-
-connect() {
-    for key in "$PRIVATE_KEY" "$PROXY_KEY"; do
-        if [ -n "$key" ]; then printf '%s\n' "$key" | ssh-add -q - || fail "its private key cannot be read"; fi
-    done
-    printf '%s\n' "$KNOWN_HOSTS" >"$work/known_hosts"
-    printf 'UserKnownHostsFile "%s/known_hosts"\n%s\n' "$work" "$SSH_CONFIG" >"$work/config"
-    to_host host true || fail "no SSH connection: see the line above"
-}
-
-on_host() { printf '%s\n' "$ON_HOST" | to_host host "$ROOT_SHELL -c 'eval \"\$(cat)\"' artifacts.sh $1"; }
 
 # The host's end of a transfer: $0 is what is sent, $1 the file, $2 the bytes it has in the end.
 # shellcheck disable=SC2016
@@ -45,7 +24,7 @@ send() { # PATH BYTES_THERE
 # What was there in part and then has another sum is sent once more, as a whole.
 stage() {
     for round in first again last; do
-        lacking=$(on_host apply) || fail "its artifacts are not complete: see above"
+        lacking=$(on_host "artifacts.sh apply") || fail "its artifacts are not complete: see above"
         if [ -z "$lacking" ]; then return; fi
         if [ "$round" = last ]; then break; fi
         while IFS=$tab read -r path there; do send "$path" "$there"; done <<LIST
@@ -57,7 +36,7 @@ LIST
             say "artifact $name refused: what arrives has not the sha256 $sum: mend the file at $source"
         done
     done
-    on_host drop_parts
+    on_host "artifacts.sh drop_parts"
     fail "artifacts refused: see above"
 }
 

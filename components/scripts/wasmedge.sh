@@ -19,10 +19,13 @@ install_runtime() {
 
 case $action in
 apply)
-    if [ -e "$link" ] && [ "$(readlink "$link")" != "$prefix/bin/$shim" ]; then
+    # One that was made here and leads elsewhere by now is repaired.
+    if [ -e "$link" ] && [ ! -e "$records/$STEP" ] && [ "$(readlink "$link")" != "$prefix/bin/$shim" ]; then
         fail "$link is not ours: remove it, or take the host out of the wasm runtime"
     fi
-    if [ "$(cat "$prefix/.archive" 2>/dev/null)" != "$(sum_of "$ARCHIVE")" ]; then install_runtime; fi
+    if [ "$(cat "$prefix/.archive" 2>/dev/null)" != "$(sum_of "$ARCHIVE")" ] || differences | grep -q "^$prefix/"; then
+        install_runtime
+    fi
     ln -sfn "$prefix/bin/$shim" "$link"
     "$link" -v >/dev/null || fail "$shim does not run: is the archive for $(uname -m)?"
     found=$(cat "$prefix/VERSION")
@@ -35,9 +38,12 @@ apply)
         say "restarting $unit: its containerd does not know the runtime yet"
         systemctl restart "$unit"
     fi
+    # shellcheck disable=SC2046
+    record "$link" $(find "$prefix" ! -type d)
     printf '%s\n' "$found"
     ;;
 remove)
+    forget
     rm -f "$link"
     rm -rf "$prefix" "$prefix.new"
     ;;

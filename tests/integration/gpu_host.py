@@ -145,7 +145,7 @@ def step(
         more: shell text that the step runs after its own.
         values: the step's.
     """
-    text = step_input(script, {"HOST": host, **values}) + more
+    text = step_input(script, {"HOST": host, "STEP": script, **values}) + more
     return site.on_host(host, first + step_command(script, action), text)
 
 

@@ -22,6 +22,8 @@ class Recorder(Mocks):
         outputs = dict(args.inputs)
         if args.typ == "pulumi:index:Stash":
             outputs["output"] = args.inputs["input"]
+        if args.name == "drifted-1-hosts":
+            outputs["repairs"] = {"drifted-1": {"drifted-1-rollout": 2.0}}
         if "Command" in args.typ:
             outputs["stdout"] = f"out-of-{args.name}"
         return f"{args.name}-id", outputs
@@ -222,6 +224,20 @@ def test_a_host_set_up_anew_is_another_input_of_each_step() -> Any:
             assert "REBUILT=2026-11-25" in second
 
     return pulumi.Output.all(*done).apply(check)
+
+
+@pulumi.runtime.test  # type: ignore[untyped-decorator]
+def test_a_drifted_step_has_another_input_and_no_other_step_has() -> Any:
+    cluster = _cluster("drifted")
+
+    def check(_: object) -> None:
+        texts = {
+            name: _stdin(f"drifted-{name}") for name in ("0-k3s", "0-node", "1-k3s", "1-rollout", "1-node")
+        }
+        assert [name for name, text in texts.items() if "\nREPAIRS=2\n" in text] == ["1-rollout"]
+        assert not any("REPAIRS=" in texts[name] for name in texts if name != "1-rollout")
+
+    return pulumi.Output.all(*cluster.versions.values()).apply(check)
 
 
 def test_an_image_is_named_as_containerd_names_it() -> None:
