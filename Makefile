@@ -70,7 +70,7 @@ test: model check ## everything: checks, unit, policy, host and end-to-end tests
 	@. ./env.sh && $(PYTHON) -m pytest --numprocesses $(LANES) --dist loadfile --no-loadscope-reorder
 
 test-slow: model ## the tests that `make test` leaves out: many hosts, K3s upgraded (root, about 30 minutes)
-	@$(PYTHON) -m toolchain build k3s-previous
+	@$(PYTHON) -m toolchain build k3s-previous kube-bench
 	@. ./env.sh && $(PYTHON) -m pytest -m slow
 
 bench: model ## figures of the platform beside a peer's, in one table (root, about 5 minutes)

@@ -162,11 +162,10 @@ class K3sCluster(pulumi.ComponentResource):
         self._first = self._remember_first(name, own)
         self.identity = own if len(servers) == 1 else self._first["endpoint"]
         self.installed = self._install_servers()
-        if self._encrypts:
-            self._encrypt()
+        self._ready = [*self.installed.values(), *self._encrypt()]
         self.server = self.installed[servers[0].host.name]
         self.kubeconfig = self._read_kubeconfig(servers[0])
-        self.installed |= self._install_agents(agents, list(self.installed.values()))
+        self.installed |= self._install_agents(agents, self._ready)
         self.versions = self._label_all(agents)
         self.register_outputs({"kubeconfig": self.kubeconfig, "token": self.token, "endpoint": self.endpoint})
 
@@ -304,27 +303,22 @@ class K3sCluster(pulumi.ComponentResource):
             ),
         }
 
-    def _encrypt(self) -> None:
+    def _encrypt(self) -> list[remote.Command]:
         """Turns encryption on in a cluster that ran without, once every server knows the key."""
-        before: list[pulumi.Resource] = list(self.installed.values())
-        for index, node in enumerate(self._servers):
-            name = node.host.name
+        steps: list[remote.Command] = []
+        for node in self._servers if self._encrypts else ():
             values = {
-                "NODE": name,
-                "TURNS_ON": "yes" if index == 0 else "no",
-                "ENCRYPTS": "yes" if index == len(self._servers) - 1 else "no",
+                "NODE": node.host.name,
+                "TURNS_ON": "no" if steps else "yes",
+                "ENCRYPTS": "yes" if node is self._servers[-1] else "no",
                 "WAIT_SECONDS": str(self._args.wait_seconds),
             }
-            step = HostStep(
-                f"{name}-secrets",
-                "secrets.sh",
-                node.host.target,
-                values,
-                parent=self,
-                depends_on=before,
-                read_only=True,
+            before = steps[-1:] or list(self.installed.values())
+            name, target = f"{node.host.name}-secrets", node.host.target
+            steps.append(
+                HostStep(name, "secrets.sh", target, values, parent=self, depends_on=before, read_only=True)
             )
-            before = [step]
+        return steps
 
     def _read_kubeconfig(self, server: NodeArgs) -> pulumi.Output[str]:
         read = HostStep(
@@ -341,10 +335,9 @@ class K3sCluster(pulumi.ComponentResource):
 
     def _label_all(self, agents: Sequence[NodeArgs]) -> dict[str, pulumi.Output[str]]:
         """Labels, once no server restarts any more; removals go backwards: agents, then server by server."""
-        ready = [self.installed[node.host.name] for node in self._servers]
         servers: list[remote.Command] = []
         for node in self._servers:
-            servers.append(self._label(node, [*ready, *servers[-1:]]))
+            servers.append(self._label(node, [*self._ready, *servers[-1:]]))
         labelled = {node.host.name: step for node, step in zip(self._servers, servers, strict=True)}
         for node in agents:
             labelled[node.host.name] = self._label(node, servers)

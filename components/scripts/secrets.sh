@@ -1,5 +1,7 @@
-# Turns on encryption in a cluster that ran without it, once k3s.sh has given every server the key: enable, restart one
-# server after the other, encrypt what is there (docs.k3s.io/cli/secrets-encrypt, "re-enable").
+# Turns on encryption in a cluster that ran without it, once k3s.sh has given every server the key: enable and restart, one
+# server after the other (docs.k3s.io/cli/secrets-encrypt), then write each secret again (kubernetes.io, "Encrypting
+# Confidential Data at Rest"). Not by `k3s secrets-encrypt reencrypt`: in K3s 1.30.0 each server's controller takes the
+# request, and one that was not asked itself removes the last key.
 # Values: HOST NODE TURNS_ON (yes: the first server) ENCRYPTS (yes: the last server) WAIT_SECONDS.
 # Prints one word: encrypted.
 encryption=/var/lib/rancher/k3s/server/cred/encryption-config.json
@@ -19,11 +21,17 @@ until_true() {
 }
 api_ready() { "$k3s" kubectl --request-timeout=5s get --raw /readyz; }
 
-# K3s rewrites each secret once it was asked to, and says `start` when it is through.
+# `enable` also asks the server to rewrite secrets, before it encrypts; K3s says `start` when that is over.
 settled() { "$k3s" secrets-encrypt status | grep -q '^Current Rotation Stage: start$'; }
-secrets_encrypt() {
-    said=$("$k3s" secrets-encrypt "$@" 2>&1) || fail "k3s secrets-encrypt $*: $(echo "$said" | grep -v 'Unknown flag' | tail -n 3)"
-    until_true "secrets are not rewritten" settled
+turn_on() {
+    said=$("$k3s" secrets-encrypt enable 2>&1) || fail "k3s secrets-encrypt enable: $(echo "$said" | grep -v 'Unknown flag' | tail -n 3)"
+    until_true "secrets-encrypt enable is not over" settled
+}
+
+# A secret that was changed meanwhile is encrypted already; kubectl then says so and fails, and all are written again.
+rewrite() {
+    secrets=$("$k3s" kubectl --request-timeout=60s get secrets -A -o json) || return 1
+    printf '%s\n' "$secrets" | "$k3s" kubectl --request-timeout=60s replace -f -
 }
 
 restart() {
@@ -35,9 +43,9 @@ restart() {
 }
 
 if [ -e "$encrypting" ] || writes_plain; then
-    if [ "$TURNS_ON" = yes ]; then secrets_encrypt enable; fi
+    if [ "$TURNS_ON" = yes ]; then turn_on; fi
     restart
-    if [ "$ENCRYPTS" = yes ]; then secrets_encrypt reencrypt --force --skip; fi
+    if [ "$ENCRYPTS" = yes ]; then until_true "secrets are not all written again" rewrite; fi
     rm -f "$encrypting"
     say "secrets: this server encrypts them"
 fi

@@ -194,3 +194,27 @@ def speaks_weakly(address: str, port: int) -> bool:
         except (ssl.SSLError, ConnectionError):
             return False
     return True
+
+
+SYSCTLS = {
+    "kernel.keys.root_maxbytes": "20000",
+    "kernel.keys.root_maxkeys": "200",
+    "kernel.panic": "0",
+    "kernel.panic_on_oops": "0",
+    "vm.overcommit_memory": "0",
+    "vm.panic_on_oom": "0",
+}
+"""Of a host that no kubelet has changed yet."""
+
+
+def own_sysctls(site: LocalSite, name: str) -> None:
+    """Gives a host these sysctls for itself, as a real machine has them: local hosts share one kernel."""
+    for key, value in SYSCTLS.items():
+        path = f"/proc/sys/{key.replace('.', '/')}"
+        site.ssh(name, f"echo {value} >/run/{key}; mount --bind /run/{key} {path}")
+
+
+def sysctls(site: LocalSite, name: str) -> dict[str, str]:
+    """Those of a host, as they are."""
+    lines = site.ssh(name, f"sysctl {' '.join(SYSCTLS)}").splitlines()
+    return dict(line.split(" = ") for line in lines)

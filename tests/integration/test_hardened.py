@@ -9,34 +9,13 @@ from typing import Any
 
 import pytest
 
-from tests.integration.cis import KUBECTL, failures
+from tests.integration.cis import KUBECTL, SYSCTLS, failures, own_sysctls, sysctls
 from tests.integration.local_site import LocalSite
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="local hosts need root: run the tests with sudo")
 
 DATA = "/var/lib/rancher/k3s/server"
 WORD = "open-sesame-4711"
-SYSCTLS = {
-    "kernel.keys.root_maxbytes": "20000",
-    "kernel.keys.root_maxkeys": "200",
-    "kernel.panic": "0",
-    "kernel.panic_on_oops": "0",
-    "vm.overcommit_memory": "0",
-    "vm.panic_on_oom": "0",
-}
-"""Of a host that no kubelet has changed yet."""
-
-
-def own_sysctls(site: LocalSite, name: str) -> None:
-    """Gives a host these sysctls for itself, as a real machine has them: local hosts share one kernel."""
-    for key, value in SYSCTLS.items():
-        path = f"/proc/sys/{key.replace('.', '/')}"
-        site.ssh(name, f"echo {value} >/run/{key}; mount --bind /run/{key} {path}")
-
-
-def sysctls(site: LocalSite, name: str) -> dict[str, str]:
-    lines = site.ssh(name, f"sysctl {' '.join(SYSCTLS)}").splitlines()
-    return dict(line.split(" = ") for line in lines)
 
 
 @pytest.fixture(scope="module")

@@ -147,6 +147,22 @@ def test_a_new_host_key_comes_by_a_connection_that_the_old_one_checks() -> Any:
 
 
 @pulumi.runtime.test  # type: ignore[untyped-decorator]
+def test_a_hardened_cluster_turns_encryption_on_at_the_first_server_and_writes_secrets_at_the_last() -> Any:
+    cluster = _cluster("hard", ["server", "server", "server", "agent"], profile="hardened")
+
+    def check(_: object) -> None:
+        steps = [_stdin(f"hard-{index}-secrets") for index in range(3)]
+        assert ["TURNS_ON=yes\n" in text for text in steps] == [True, False, False]
+        assert ["ENCRYPTS=yes\n" in text for text in steps] == [False, False, True]
+        assert f"{REMOTE}::hard-3-secrets" not in recorder.made
+        server, agent = _stdin("hard-0-k3s"), _stdin("hard-3-k3s")
+        assert ("ENCRYPT=on\n" in server, "ENCRYPT=off\n" in agent) == (True, True)
+        assert ("audit-policy-file" in server, "audit-policy-file=" in agent) == (True, False)
+
+    return pulumi.Output.all(*cluster.versions.values()).apply(check)
+
+
+@pulumi.runtime.test  # type: ignore[untyped-decorator]
 def test_an_agent_is_installed_by_one_step_and_changed_by_another() -> Any:
     cluster = _cluster("agents", ["server", "agent", "agent"])
 
