@@ -9,7 +9,7 @@ STARTED := $(shell date +%s)
 ELAPSED = $$(($$(date +%s) - $(STARTED))) s
 SCRIPTS := env.sh $(wildcard toolchain/*.sh toolchain/*/build.sh localhosts/files/*.sh workloads/*.sh)
 
-.PHONY: help up down setup model table status test test-slow check bundle bench bench-policy bench-scale gpu-facts generate format hosts hosts-down
+.PHONY: help up down setup model table status test test-slow check bundle bench bench-policy bench-provision bench-scale gpu-facts generate format hosts hosts-down
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ bench: model ## figures of the platform beside a peer's, in one table (root, abo
 
 bench-policy: model ## what the policy pack adds to previews, beside an empty pack (root, about 6 minutes)
 	@. ./env.sh && $(PYTHON) -m tests.bench.policy
+
+bench-provision: model ## bare hosts to Ready and a second run, beside Ansible and the install script (root, about 15 minutes)
+	@. ./env.sh && $(PYTHON) -m tests.bench.provision
 
 gpu-facts: ## what the NVIDIA GPUs of this machine do: check, CDI, NVML, CUDA, WasmEdge (installs nothing)
 	@python3 -m tests.gpu

@@ -58,5 +58,7 @@ def install_python(site: LocalSite) -> None:
             check=True,
             capture_output=True,
         ).stdout
-        install = "mkdir /tmp/p && tar -C /tmp/p -x && apt-get install -q -y /tmp/p/*.deb && rm -r /tmp/p"
+        # Without sources, as apt would rather fetch the same file again than take it from the folder.
+        apt = "apt-get install -q -y -o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts=/dev/null"
+        install = f"mkdir /tmp/p && tar -C /tmp/p -x && {apt} /tmp/p/*.deb && rm -r /tmp/p"
         subprocess.run([*site.login(name), install], input=archive, check=True, capture_output=True)
