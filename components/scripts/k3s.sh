@@ -102,9 +102,9 @@ node_ready() {
     if [ -e "$entry" ]; then condition EtcdIsVoter | grep -q ^True; fi
 }
 
-# Cheap to ask while K3s needs the processor for its start: the kubeconfig is there and, of a server, systemd has heard
-# that it is up. An agent tells systemd so when its node has long been Ready.
-started() { [ -s "$admin" ] && { [ "$ROLE" = agent ] || systemctl is-active --quiet "$unit"; }; }
+# Cheap to ask while K3s needs the processor for its start: systemd has heard that it is up, and its kubeconfig is there.
+# An agent says so two seconds after its node is Ready; what asks for its unit then finds it at work.
+started() { systemctl is-active --quiet "$unit" && [ -s "$admin" ]; }
 
 # Returns 1 when the node is not back in time; missing says what it lacked.
 wait_ready() {
