@@ -11,7 +11,7 @@ from pulumi_command import local, remote
 
 from components.artifact import Artifact, StagedArtifacts
 from components.drift import HostState
-from components.outputs import known_after, known_name
+from components.outputs import known_after, known_name, value_of
 from components.step import HostStep, Target
 
 
@@ -184,9 +184,10 @@ def prepare(
     checked = [*artifacts, *checks]
     names = known_after(sorted(host.name for host in artifacts), [check.stdout for check in checked])
     passed = pulumi.Stash(f"{name}-checked", input=names)
-    state = HostState(f"{name}-hosts", [host.target for host in artifacts])
+    # Each step of a fleet needs the value; that each depends on the resource would cost every preview.
+    repairs = value_of(HostState(f"{name}-hosts", [host.target for host in artifacts]).repairs)
     for host, files in artifacts.items():
-        host.target = replace(host.target, repairs=state.repairs)
+        host.target = replace(host.target, repairs=repairs)
         host._artifacts = files
         opts = pulumi.ResourceOptions(parent=host, depends_on=[passed])
         host._staged = StagedArtifacts(f"{host.name}-artifacts", host.target, files, opts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import pulumi
 
@@ -36,6 +36,15 @@ def known_after(value: T, outputs: Sequence[pulumi.Output[Any]]) -> pulumi.Outpu
         return value
 
     return pulumi.Output(set(), wait(), _Given(True))
+
+
+def value_of(output: pulumi.Output[T]) -> pulumi.Output[T]:
+    """An output's value without its resource: what uses it waits for the value, and depends on nothing."""
+
+    async def wait() -> T:
+        return cast(T, await output.future())
+
+    return pulumi.Output(set(), wait(), output.is_known())
 
 
 class _Given(Generic[T]):
