@@ -161,11 +161,11 @@ class K3sCluster(pulumi.ComponentResource):
         self.token = self._make_token(name)
         self._first = self._remember_first(name, own)
         self.identity = own if len(servers) == 1 else self._first["endpoint"]
-        self.installed = self._install_servers()
-        self._ready = [*self.installed.values(), *self._encrypt()]
-        self.server = self.installed[servers[0].host.name]
+        first_start = self._install_servers()
+        self.server = first_start[servers[0].host.name]
+        self.installed = first_start | self._encrypt(first_start)
         self.kubeconfig = self._read_kubeconfig(servers[0])
-        self.installed |= self._install_agents(agents, self._ready)
+        self.installed |= self._install_agents(agents, list(self.installed.values()))
         self.versions = self._label_all(agents)
         self.register_outputs({"kubeconfig": self.kubeconfig, "token": self.token, "endpoint": self.endpoint})
 
@@ -303,20 +303,27 @@ class K3sCluster(pulumi.ComponentResource):
             ),
         }
 
-    def _encrypt(self) -> list[remote.Command]:
+    def _encrypt(self, installed: dict[str, remote.Command]) -> dict[str, remote.Command]:
         """Turns encryption on in a cluster that ran without, once every server knows the key."""
-        steps: list[remote.Command] = []
+        steps: dict[str, remote.Command] = {}
         for node in self._servers if self._encrypts else ():
-            values = {
-                "NODE": node.host.name,
+            name = node.host.name
+            values: dict[str, pulumi.Input[str]] = {
+                "NODE": name,
                 "TURNS_ON": "no" if steps else "yes",
                 "ENCRYPTS": "yes" if node is self._servers[-1] else "no",
                 "WAIT_SECONDS": str(self._args.wait_seconds),
+                "INSTALLED": installed[name].stdout,
             }
-            before = steps[-1:] or list(self.installed.values())
-            name, target = f"{node.host.name}-secrets", node.host.target
-            steps.append(
-                HostStep(name, "secrets.sh", target, values, parent=self, depends_on=before, read_only=True)
+            before = list(steps.values())[-1:] or list(installed.values())
+            steps[name] = HostStep(
+                f"{name}-secrets",
+                "secrets.sh",
+                node.host.target,
+                values,
+                parent=self,
+                depends_on=before,
+                read_only=True,
             )
         return steps
 
@@ -335,9 +342,10 @@ class K3sCluster(pulumi.ComponentResource):
 
     def _label_all(self, agents: Sequence[NodeArgs]) -> dict[str, pulumi.Output[str]]:
         """Labels, once no server restarts any more; removals go backwards: agents, then server by server."""
+        ready = [self.installed[node.host.name] for node in self._servers]
         servers: list[remote.Command] = []
         for node in self._servers:
-            servers.append(self._label(node, [*self._ready, *servers[-1:]]))
+            servers.append(self._label(node, [*ready, *servers[-1:]]))
         labelled = {node.host.name: step for node, step in zip(self._servers, servers, strict=True)}
         for node in agents:
             labelled[node.host.name] = self._label(node, servers)

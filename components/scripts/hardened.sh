@@ -12,7 +12,8 @@ set_sysctls() {
         for pair in $SYSCTLS; do sysctl "${pair%%=*}" | tr -d ' '; done | put "$sysctls_before" 600
     fi
     printf '%s\n' "$SYSCTLS" | put "$sysctl_file" 644 || true
-    sysctl -q -p "$sysctl_file"
+    sysctl -q -p "$sysctl_file" >&2 ||
+        fail "cluster.profile is hardened, and not all of $sysctl_file can be set: a container that shares its kernel can not be hardened"
 }
 
 restore_sysctls() {

@@ -2,8 +2,8 @@
 # server after the other (docs.k3s.io/cli/secrets-encrypt), then write each secret again (kubernetes.io, "Encrypting
 # Confidential Data at Rest"). Not by `k3s secrets-encrypt reencrypt`: in K3s 1.30.0 each server's controller takes the
 # request, and one that was not asked itself removes the last key.
-# Values: HOST NODE TURNS_ON (yes: the first server) ENCRYPTS (yes: the last server) WAIT_SECONDS.
-# Prints one word: encrypted.
+# Values: HOST NODE TURNS_ON (yes: the first server) ENCRYPTS (yes: the last server) WAIT_SECONDS,
+# INSTALLED (what k3s.sh printed), which it prints, too: the node is Ready after this step.
 encryption=/var/lib/rancher/k3s/server/cred/encryption-config.json
 encrypting=$home/encrypting
 k3s=/usr/local/bin/k3s
@@ -39,6 +39,7 @@ restart() {
     timeout "$WAIT_SECONDS" systemctl restart k3s || fail "k3s did not start: journalctl -u k3s, then up again"
     until_true "the API server is not ready" api_ready
     until_true "K3s tells no state of its secrets" settled
+    until_true "containerd does not answer" "$k3s" ctr version
     if writes_plain; then fail "K3s started with another server's key order: is $NODE a member of this cluster's etcd?"; fi
 }
 
@@ -49,4 +50,4 @@ if [ -e "$encrypting" ] || writes_plain; then
     rm -f "$encrypting"
     say "secrets: this server encrypts them"
 fi
-echo encrypted
+printf '%s\n' "$INSTALLED"

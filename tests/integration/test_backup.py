@@ -45,7 +45,12 @@ def site(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS
 def configure(site: LocalSite, datastore: str, **server: Any) -> None:
     site.configure(
         hosts=[site.host(1, "server", **server)],
-        cluster={"waitSeconds": 180, "datastore": datastore},
+        # The keys of encrypted secrets are in the backup, too.
+        cluster={
+            "waitSeconds": 180,
+            "datastore": datastore,
+            "profile": "hardened" if datastore == "sqlite" else "standard",
+        },
         backup={"schedule": "*-*-* 02:30:00", "keep": 2},
     )
 
@@ -99,6 +104,7 @@ def test_a_lost_disk(site: LocalSite, kind: str, tmp_path: Path) -> None:
     server, folder = site.names[0], tmp_path / "kept"
     site.ssh(server, f"{KUBECTL} create configmap counter --from-literal=count=41")
     site.ssh(server, f"""{KUBECTL} patch configmap counter -p '{{"data":{{"count":"42"}}}}'""")
+    site.ssh(server, f"{KUBECTL} create secret generic word --from-literal=word=sesame")
     kubeconfig = site.ssh(server, "cat /etc/rancher/k3s/k3s.yaml")
     before = identity(site, kubeconfig)
     assert before[-1].endswith(" 42")
@@ -125,6 +131,8 @@ def test_a_lost_disk(site: LocalSite, kind: str, tmp_path: Path) -> None:
     assert "restoring the cluster's data from a backup" in up(site)
 
     assert identity(site, kubeconfig) == before
+    word = f"{KUBECTL} get secret word -o 'jsonpath={{.data.word}}'"
+    assert site.ssh(server, word) == "c2VzYW1l"
     await_serving(site)
     assert backup(site, "status").returncode == 0
     again = site.pulumi("up", "--yes", "--skip-preview")
