@@ -156,7 +156,13 @@ def test_the_state_keeps_the_hosts_keys_secret(site: LocalSite) -> None:
     assert key in site.pulumi("stack", "export", "--show-secrets").stdout
 
 
-@pytest.mark.parametrize(("faults", "restarted"), [(QUIET, set()), (LOUD, {AGENT})], ids=["quiet", "loud"])
+@pytest.mark.parametrize(
+    ("faults", "restarted"),
+    [
+        pytest.param(QUIET, set(), id="quiet"),
+        pytest.param(LOUD, {AGENT}, id="loud", marks=pytest.mark.slow),
+    ],
+)
 def test_drift_is_named_and_repaired(site: LocalSite, faults: list[Fault], restarted: set[str]) -> None:
     before = {name: started(site, name) for name in site.names}
     for fault in faults:
@@ -196,6 +202,7 @@ def test_the_only_server_is_stopped(site: LocalSite) -> None:
     unchanged(site)
 
 
+@pytest.mark.slow
 def test_a_host_that_does_not_answer_stays_as_it_was(site: LocalSite) -> None:
     site.ssh(AGENT, f"rm {SHIM}")
     rule = ["INPUT", "-p", "tcp", "--dport", "22", "-j", "REJECT", "--reject-with", "tcp-reset"]
