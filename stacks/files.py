@@ -45,7 +45,9 @@ class FilesReader:
                 self._read[key] = self._entries(found, setting, architecture, names)
             files[architecture], wrong = self._read[key]
             problems += wrong
-        return files, problems + _several_images(found, files)
+        problems += _several_images(found, files)
+        first = files.get(settings.architecture, {})
+        return {each: _shared(entries, first) for each, entries in files.items()}, problems
 
     def _entries(
         self, found: SiteSettings, setting: str, architecture: str, names: set[str]
@@ -67,6 +69,15 @@ class FilesReader:
             architecture=architecture,
             setting=manifest_setting(settings, architecture, setting),
         )
+
+
+def _shared(entries: dict[str, Entry], first: dict[str, Entry]) -> dict[str, Entry]:
+    """One file that serves all architectures is taken from one place."""
+
+    def is_same(name: str) -> bool:
+        return name in first and first[name].sha256 == entries[name].sha256 != NOT_KNOWN
+
+    return {name: first[name] if is_same(name) else entry for name, entry in entries.items()}
 
 
 def _several_images(found: SiteSettings, files: Files) -> list[str]:

@@ -65,8 +65,8 @@ class Site:
             stated = f"{entry.version} {entry.source} {entry.sha256}"
             return f"{name}@{hashlib.sha256(stated.encode()).hexdigest()[:12]}"
         first = self.settings.artifacts.architecture
-        same = self.artifacts.get(first, {}).get(name, entry).sha256 == entry.sha256
-        return name if architecture == first or same else f"{name}@{architecture}"
+        same = architecture == first or self.artifacts.get(first, {}).get(name) == entry
+        return name if same else f"{name}@{architecture}"
 
     def versions(self) -> dict[str, str]:
         """Per artifact, its version."""

@@ -75,9 +75,9 @@ def test_each_architecture_has_its_own_files(tmp_path: Path) -> None:
     files, problems = read(stack(both(tmp_path), None, "arm64"))
     assert problems == []
     for architecture in ("amd64", "arm64"):
-        for name, entry in files[architecture].items():
-            assert entry.source == str(tmp_path / architecture / name)
-    assert files["amd64"]["model"].sha256 == files["arm64"]["model"].sha256
+        for name in INSTALLED:
+            assert files[architecture][name].source == str(tmp_path / architecture / name)
+        assert files[architecture]["model"].source == str(tmp_path / "amd64/model")
     assert files["amd64"]["k3s"].sha256 != files["arm64"]["k3s"].sha256
 
 

@@ -128,5 +128,5 @@ def test_names_of_resources() -> None:
 @pytest.mark.parametrize(("sha256", "name"), [("0" * 64, "k3s"), ("1" * 64, "k3s@arm64")])
 def test_a_file_of_another_architecture_has_a_name_of_its_own(sha256: str, name: str) -> None:
     """What serves both is declared once."""
-    mixed = _site("", arm64=Entry(version="v1", source="arm64/k3s", sha256=sha256))
+    mixed = _site("", arm64=Entry(version="v1", source="k3s", sha256=sha256))
     assert [mixed.unique_artifact("k3s", each) for each in ("amd64", "arm64")] == ["k3s", name]
