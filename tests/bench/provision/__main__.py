@@ -137,8 +137,22 @@ def profile(results: Results, name: str) -> Table:
     return view
 
 
+def report(results: Results, loads: Sequence[float], file: Path | None) -> None:
+    """Print all tables, and write the figures."""
+    rounds = min(len(figures.install) for figures in results.values())
+    load = f"load average when each began {min(loads):.1f} to {max(loads):.1f}"
+    console.print(comparison(results, f"rounds: {rounds}, {os.cpu_count()} cores, {load}"))
+    console.print(goals(results))
+    for name in dict.fromkeys(tool for _, tool in results):
+        if name not in PEERS:
+            console.print(profile(results, name))
+    if file:
+        shown = [{"hosts": count, "tool": name} | asdict(found) for (count, name), found in results.items()]
+        file.write_text(json.dumps({"load": list(loads), "results": shown}, indent=2) + "\n")
+
+
 def main() -> None:
-    """Run the benchmark; needs root and what `make model` builds."""
+    """Run the benchmark; needs root and what `make model` builds. The tables come after each round."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.provision", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="installs of each kind (default: 3)")
     parser.add_argument("--hosts", type=int, nargs="+", default=(1, 3), help="sizes (default: 1 3)")
@@ -146,7 +160,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for the figures, for docs/pictures/provision.py")
     options = parser.parse_args()
     results: Results = {(count, name): Figures() for count in options.hosts for name in options.tools}
-    loads = []
+    loads: list[float] = []
     for number in range(options.rounds):
         for count in options.hosts:
             # Every other round backwards, so that a drift of the machine meets all.
@@ -154,15 +168,7 @@ def main() -> None:
                 loads.append(os.getloadavg()[0])
                 console.print(f"round {number + 1} of {options.rounds}, hosts: {count}, {name} …")
                 measure(name, count, results[count, name])
-    load = f"load average when each began {min(loads):.1f} to {max(loads):.1f}"
-    console.print(comparison(results, f"{options.rounds} rounds, {os.cpu_count()} cores, {load}"))
-    console.print(goals(results))
-    for name in options.tools:
-        if name not in PEERS:
-            console.print(profile(results, name))
-    if options.json:
-        shown = [{"hosts": count, "tool": name} | asdict(found) for (count, name), found in results.items()]
-        options.json.write_text(json.dumps({"load": loads, "results": shown}, indent=2) + "\n")
+        report(results, loads, options.json)
 
 
 if __name__ == "__main__":
