@@ -62,8 +62,6 @@ def measure(name: str, count: int, figures: Figures) -> None:
         site = LocalSite(Path(folder), "pv", "10.216.25", count=count)
         try:
             site.localhosts("create", "--count", str(count))
-            for host in site.names:
-                site.ssh(host, "true")
             TOOLS[name].prepare(site)
             took, phases = timed(site, name)
             figures.install.append(took)

@@ -108,6 +108,7 @@ class Ansible:
     """The steps of the collection k3s.orchestration, by its settings for ssh; see site.yml."""
 
     def prepare(self, site: LocalSite) -> None:
+        ansible()
         install_python(site)
         known = site.folder / "known_hosts"
         known.write_text("".join((site.folder / f"{name}.known").read_text() for name in site.names))
