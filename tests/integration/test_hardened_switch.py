@@ -164,8 +164,11 @@ def test_a_running_cluster_becomes_hardened_and_secrets_can_be_read_all_the_time
 ) -> None:
     for name in site.names:
         assert failures(site, site.names[0], name) == []
-    away = ("refused", "timeout", "Timeout", "EOF", "ServiceUnavailable", "leader changed", "not ready")
-    strange = [text for text in hardened if text and not any(word in text for word in away)]
+    print("said meanwhile:", sorted({text.strip() for text in hardened}))
+    # What Kubernetes says of a secret whose key it lacks (apiserver: storage/value, storage/etcd3).
+    strange = [
+        text for text in hardened if "Internal error" in text or "transform" in text or "matching" in text
+    ]
     assert strange == []
 
 
