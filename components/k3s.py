@@ -51,7 +51,7 @@ class UpgradeArgs:
     """What happens on a node before another version of K3s is started on it.
 
     A minor version of the kubelet is not upgraded under running pods, says Kubernetes' version skew policy
-    (kubernetes.io/releases/version-skew-policy); K3s itself leaves pods running while it restarts.
+    (kubernetes.io/releases/version-skew-policy).
 
     Args:
         drain: the node's pods go to other nodes first, as their disruption budgets allow.
