@@ -29,7 +29,10 @@ record() { # THING...: paths, of those that are there, and units, which run and 
     done | keep
 }
 
-forget() { rm -f "$records/$STEP"; }
+forget() {
+    rm -f "$records/$STEP"
+    rmdir "$records" "$home" 2>/dev/null || true # the step may have been the only one here
+}
 
 # A line for each thing that is not as the step left it.
 differences() {

@@ -26,7 +26,7 @@ SAYS_ARM64 = "printf '#!/bin/sh\\necho aarch64\\n' >/usr/local/bin/uname; chmod 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSite]:
-    made = LocalSite(tmp_path_factory.mktemp("sb"), "sb", "10.216.24")
+    made = LocalSite(tmp_path_factory.mktemp("sb"), "sb", "10.216.31")
     try:
         made.create()
         made.ssh(made.names[1], SAYS_ARM64)

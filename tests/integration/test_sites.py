@@ -22,7 +22,7 @@ UP = ("up", "--yes", "--skip-preview", "--continue-on-error", "--policy-pack", "
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSite]:
-    made = LocalSite(tmp_path_factory.mktemp("sa"), "sa", "10.216.23")
+    made = LocalSite(tmp_path_factory.mktemp("sa"), "sa", "10.216.30")
     try:
         made.create()
         yield made
